@@ -81,6 +81,10 @@ class Ledger(Protocol):
         """The answer to what the last reading told; None: there was none."""
         ...
 
+    def fault(self) -> str | None:
+        """Why there was no answer, for the operator; None: there was one, or nothing was sent."""
+        ...
+
     async def admit(self, call: Admit) -> Admitted:
         """Ask for leave to start. Raises SourceUnavailableError: then nothing is granted."""
         ...

@@ -12,12 +12,14 @@ from fleetd.core.capacity.budget import ConnectionBudget
 from fleetd.core.capacity.claims import Claims
 from fleetd.core.capacity.fleet_claims import (
     claim_limits,
+    is_own,
     missing_to_min,
     own_claims,
     scheduler_claim,
     seen_elsewhere,
 )
 from fleetd.core.fleet.calls import Admit, Beat, Code, OwnScheduler, Refusal, Start
+from fleetd.core.fleet.rules import SILENT_MS
 from fleetd.core.fleet.state import Slot
 from fleetd.core.fleet.view import FleetKnown
 from fleetd.core.instances.host_memory import HostMemory
@@ -30,6 +32,9 @@ from fleetd.core.model.identity import SCHEDULER, application_name
 from fleetd.core.model.policy_tables import Policy
 from fleetd.core.plan import FleetDecision
 from fleetd.core.sharing.report import report_of, written
+
+#: Names that one beat tells to have ended; the others follow with the next.
+ENDED_MAX = 200
 
 
 class Self(Value, frozen=True, kw_only=True):
@@ -71,7 +76,28 @@ def beat_of(tick: HostTick, fleet: FleetDecision, steps: list[Step], memory: Hos
         missing=missing_to_min(tick, steps, sources),
         scheduler=scheduler_claim(tick, sources),
         record=written(report_of(tick, memory, who.fleetd)),
+        ended=ended(tick, fleet.claims),
     )
+
+
+def ended(tick: HostTick, claims: Claims) -> tuple[tuple[str, str], ...]:
+    """What the leader knows to have ended with hosts that are silent: no heartbeat and no connection is left.
+
+    A connection that is still open keeps the whole claim of its name. What can't be read has not ended (law 3).
+    """
+    reply, sidekiq = tick.fleet.reply, tick.sidekiq
+    if reply is None or reply.told is None or sidekiq is None or not sidekiq.processes_complete:
+        return ()
+    if any(isinstance(reading, Unknown) for reading in (tick.snapshot.database, tick.snapshot.replica)):
+        return ()
+    found: list[tuple[str, str]] = []
+    for host, told in reply.told.items():
+        if told.gone or told.silent_ms < SILENT_MS or host == tick.policy.host:
+            continue
+        found += [(host, name) for name in told.claims if name not in claims.connections]
+        if not any(is_own(name, host) for name in claims.connections):
+            found.append((host, ""))
+    return tuple(found[:ENDED_MAX])
 
 
 def own_scheduler(tick: HostTick, steps: list[Step], memory: HostMemory) -> OwnScheduler:
@@ -166,8 +192,12 @@ def refusal_reason(refusal: Refusal, waits_for: tuple[str, ...]) -> reasons.Clam
     if refusal.code in (Code.NAME_TAKEN, Code.REPLACED):
         fault: reasons.LedgerFault = "name_taken" if refusal.code == Code.NAME_TAKEN else "replaced"
         return reasons.LedgerUnusable(fault=fault, host=refusal.about)
+    if refusal.code == Code.NO_RIGHTS:
+        return reasons.LedgerUnusable(fault="no_rights")
     if refusal.code == Code.FULL:
         return reasons.LedgerUnusable(fault="full")
-    if refusal.code == Code.GENERATION:
+    if refusal.code in (Code.GENERATION, Code.LATE):
         return reasons.AskedTooLate()
+    if refusal.code == Code.SENTINELS:
+        return reasons.SentinelsDisagree(agree=refusal.about)
     return reasons.LedgerUnusable(fault="unanswered", why=refusal.about)

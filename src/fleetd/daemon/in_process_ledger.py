@@ -41,6 +41,10 @@ class InProcessLedger:
     def heard(self) -> BeatReply | Refusal | None:
         return self._heard
 
+    def fault(self) -> str | None:
+        """Nothing is to be said: whoever does not reach it has no reading either."""
+        return None
+
     async def admit(self, call: Admit) -> Admitted:
         self._reach()
         self._memory.state, answer = admission.admit(self._memory.state, call, self._memory.server)

@@ -92,9 +92,8 @@ def status_of(
         would=_would(result),
         tick_failures_total=tick_failures_total,
         deaths=death_counts(result),
-        fleet=fleet_status(result),
     )
-    return structs.replace(status, summary=_summary(status))
+    return structs.replace(status, fleet=fleet_status(result), summary=_summary(status))
 
 
 def _problems(result: TickResult, others: tuple[str, ...]) -> tuple[str, ...]:
@@ -252,7 +251,7 @@ def _notes(view: InstanceView, result: TickResult) -> list[str]:
         notes.append(died_words(died))
     hangs = (c.reason for c in result.host.clamps if isinstance(c.reason, reasons.HangsInPushedBackJob))
     notes += [sentence(reason) for reason in hangs if reason.key == key]
-    if view.replace is not None:
+    if view.replace is not None and drain is None:
         notes.append(_replace_words(view, result))
     return notes
 

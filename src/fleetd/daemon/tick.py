@@ -24,13 +24,14 @@ from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.reasons.base import Reason
 from fleetd.core.model.reasons.counts import UnitUnfit
 from fleetd.core.model.reasons.evidence import PoolerBetween
+from fleetd.core.model.reasons.fleet import LedgerUnusable
 from fleetd.core.model.reasons.replies import Reply
 from fleetd.core.model.reasons.saving import MemoryUnsaved
 from fleetd.core.plan import FleetDecision, FleetMemory, plan
 from fleetd.core.sharing.leading import FleetShared
 from fleetd.daemon import kept_memory
 from fleetd.daemon.act import act
-from fleetd.daemon.fleet import FleetPart
+from fleetd.daemon.fleet.part import FleetPart
 from fleetd.daemon.observe import Sources
 from fleetd.errors import MemoryUnsavedError, OrderRefusedError
 from fleetd.ports import MemoryStore
@@ -67,6 +68,7 @@ class TickResult(msgspec.Struct, frozen=True, kw_only=True):
             *([missing] if missing is not None else []),
             *([PoolerBetween()] if isinstance(database, Known) and database.value.pooled else []),
             *of_systemd(self.tick.systemd),
+            *([LedgerUnusable(fault="no_rights")] if self.tick.fleet.may_not_write else []),
             *of_settings(self.tick.policy, self.snapshot.pgbouncer),
         )
 

@@ -9,6 +9,10 @@ from fleetd.core.model import reasons
 from fleetd.words.formatting import span
 
 _FAULTS: dict[str, str] = {
+    "no_rights": (
+        "fleetd's Redis user may not write the fleet's ledger, so this host counts as the only one: give it the rights "
+        'that docs/operations.md lists ("Redis user"), or set fleet.ledger = "local"'
+    ),
     "format": "a later version of fleetd wrote the fleet's ledger in Redis: upgrade fleetd here",
     "full": "the fleet's ledger has no room for another host: fleetctl hosts forget HOST, for one gone for good",
 }
@@ -34,6 +38,13 @@ def _gathers(r: reasons.FleetGathers) -> str:
     return f"the fleet's ledger was lost or moved, so every host is asked what it runs ({waits}); until then only min"
 
 
+def _plan_missing(r: reasons.PlanMissing) -> str:
+    whose = (
+        f"{r.leader}, which leads the fleet, has no plan yet or only an old one" if r.leader else "no host leads yet"
+    )
+    return f"{whose}, so nothing moves but up to min"
+
+
 def _of_host(r: reasons.SchedulerOfHost) -> str:
     if r.kept_stopped:
         return f"{r.host} has the scheduler, and a person stopped it there"
@@ -50,12 +61,16 @@ FLEET_REASONS: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
         "all hosts together claim {source}'s connections: {over_connections} are missing for it, with each host's min "
         "and one scheduler set aside"
     ),
+    reasons.SentinelsDisagree: (
+        "only {agree} Sentinels name the Redis that fleetd talks to, so it may not be the primary any more: nothing is "
+        "granted; start the other Sentinels, or see whom they name: redis-cli -p 26379 sentinel masters"
+    ),
     reasons.AskedTooLate: "the fleet's ledger changed just before the start; the next tick asks again",
     reasons.OtherHostsSeen: (
-        'workers of {hosts:list} are seen, but fleet.ledger = "local" says that this host is alone, so nothing grows; '
-        'set it to "redis" on every host'
+        "workers of {hosts:list} are seen, but this host shares no ledger with them, so nothing grows: set "
+        'fleet.ledger = "redis" on every host, and let its Redis user write fleetd:*'
     ),
-    reasons.PlanMissing: "{leader} leads the fleet, and its plan is missing or too old, so only min is restored",
+    reasons.PlanMissing: _plan_missing,
     reasons.PlannedByLeader: "the plan of {leader}, which leads the fleet, is for another min or max of this host",
     reasons.SchedulerPlaced: "none seen; {leader}, which leads the fleet, lets {host} start it",
     reasons.SchedulerOfHost: _of_host,

@@ -10,6 +10,7 @@ from fleetd.core.instances.observing import only_ordered
 from fleetd.core.instances.orders import (
     DrainInstance,
     Order,
+    PinInstance,
     ReleaseInstance,
     Restart,
     SetInstances,
@@ -479,4 +480,18 @@ def test_an_order_that_leaves_the_decision_to_fleetd_is_answered_so() -> None:
     )
     released = reasons.ReleaseTaken(key=ONE, is_drained=True, forgotten_failures=0)
     assert only_shown(released) == ""
+    assert only_shown(reasons.ReleaseTaken(key=ONE, is_drained=False, forgotten_failures=0, profile_set=True)) == ""
+
+
+def test_a_release_where_people_set_the_count_starts_it_and_is_not_answered_as_only_shown() -> None:
+    rig = observing(policy(strict(numbers="1-4", low=1)))
+    rig.run(60.0)
+    rig.order(PinInstance(key=TWO))
+    rig.order(SetInstances(profile="default-first", instances=4))
+    rig.run(60.0)
+    assert rig.world.units[2].process is None
+    reply = rig.ticker.order(ReleaseInstance(key=TWO))
+    rig.run(60.0)
+    assert rig.world.units[2].process is not None
+    assert only_shown(reply) == ""
     assert only_shown(reasons.SetTaken(profile="a", instances=1, for_seconds=1.0, min_instances=1)) == ""

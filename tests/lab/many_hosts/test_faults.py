@@ -29,6 +29,7 @@ def many() -> Iterator[Many]:
             mastodon.write_instance(host, "1", f"-c {THREADS} -q default -q push", THREADS + 2, environment)
             host.run(["systemctl", "start", "--no-block", "mastodon-sidekiq@1"])
         many.see("three instances live", lambda seen: len(seen.alive()) == 3)
+        redis.wait_ready(many.hosts)
         yield many
         many.hosts.lab.boot()
 
@@ -68,7 +69,6 @@ def test_a_parted_network_has_two_sides_that_work(many: Many) -> None:
 
 
 def test_a_failover_by_command_moves_everybody_and_loses_only_what_is_excused(many: Many) -> None:
-    redis.wait_ready(many.hosts)
     old = redis.primary(many.hosts)
     loader = many.flow(30, {"default": 10.0})
     done = redis.fail_over(many.hosts)

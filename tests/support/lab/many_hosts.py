@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,7 @@ TAKEOVER_SECONDS = 60.0
 TICK_SECONDS = 1.0
 THREADS = 5
 MIN = 1
+UTILISATION = 0.8
 CONFIG = """
 [scheduler]
 place = "{place}"
@@ -49,7 +51,7 @@ instance = "100 MiB"
 tick_seconds = {tick:g}
 hold_down_seconds = 10
 tolerance = 0
-utilisation = 0.8
+utilisation = {utilisation:g}
 [postgres]
 host = "main"
 user = "fleetd"
@@ -66,6 +68,7 @@ def config(place: str) -> str:
         threads=THREADS,
         minimum=MIN,
         tick=TICK_SECONDS,
+        utilisation=UTILISATION,
         password=services.MONITOR_PASSWORD,
         database=services.DATABASE,
     )
@@ -116,6 +119,15 @@ class Many:
         except LabError as error:
             raise LabError(f"{error}\n{self.story()}") from None
 
+    def pass_ticks(self, count: int) -> None:
+        """Wait until every fleetd that answers now has had this many ticks more, however slow the machine is."""
+        due = {name: status.ticks_total + count for name, status in self.statuses().items()}
+        self.wait(
+            f"{count} ticks of {', '.join(due)}",
+            lambda told: all(name in told and told[name].ticks_total >= ticks for name, ticks in due.items()),
+            timeout=PATIENCE_SECONDS + count * TICK_SECONDS,
+        )
+
     def settled(self, excused: Sequence[records.Window] = (), timeout: float = PATIENCE_SECONDS) -> records.Tally:
         """What became of all jobs, once none waits or runs."""
         found: list[records.Tally] = []
@@ -164,7 +176,6 @@ def booted(places: Sequence[str] = ("here", "auto", "auto"), **hosts: Any) -> It
             found = Many(many, observer)
             for host, place in zip(many.workers, places, strict=True):
                 found.on(host.name).configure(config(place))
-            redis.wait_ready(many)
             yield found
 
 
@@ -179,10 +190,11 @@ def started(places: Sequence[str] = ("here", "auto", "auto"), **hosts: Any) -> I
 
 
 def start_all(many: Many) -> float:
-    """Start fleetd and whatever a boot would start, on every worker. Returns the monotonic time before."""
+    """Start fleetd and whatever a boot would start, on every worker at once. Returns the monotonic time before."""
     begun = time.monotonic()
-    for host in many.workers:
-        many.on(host.name).start()
+    with ThreadPoolExecutor(max_workers=len(many.workers)) as pool:
+        for done in [pool.submit(many.on(host.name).start) for host in many.workers]:
+            done.result()
     return begun
 
 
@@ -190,3 +202,26 @@ def counts(seen: Timeline, many: Many) -> list[int]:
     """How many instances live on each worker."""
     alive = seen.alive()
     return [len(alive.get(host.name, ())) for host in many.workers]
+
+
+def claims_at_once(seen: Timeline, many: Many) -> int:
+    """The most connections that all live workers could have had open at once: the sum of their pools (DB_POOL)."""
+    units = {(one.host, one.unit) for look in seen.looks for one in look.alive}
+    pools = {(host, unit): _pool(many.hosts.lab.hosts[host], unit) for host, unit in units}
+    return max((sum(pools[one.host, one.unit] for one in look.alive) for look in seen.looks), default=0)
+
+
+def others_at_once(seen: Timeline) -> int:
+    """The most connections that anybody but the workers had open at once in Mastodon's database."""
+    return max((counted.of("") - counted.of("mastodon-sidekiq") for counted in seen.counts), default=0)
+
+
+def _pool(host: Host, unit: str) -> int:
+    name = "scheduler" if "@" not in unit else unit.partition("@")[2].removesuffix(".service")
+    lines = (host.disk / f"var/lib/mastodon-sidekiq/{name}.env").read_text().splitlines()
+    return next(int(line.split("=")[1].strip('"')) for line in lines if line.startswith("DB_POOL="))
+
+
+def jobs_for(instances: int, seconds: float = 20.0) -> list[float]:
+    """The lengths of jobs that keep this many instances busy, as planned, for this long."""
+    return [seconds] * round(instances * THREADS * UTILISATION)

@@ -96,6 +96,8 @@ class FakeUnits:
         if not self.world.systemd_up:
             return StepResult(step=step, result="failed", sentence="systemd can't be reached over D-Bus")
         self.orders.append((self.world.now, step))
+        if not self.world.polkit_runs:
+            return StepResult(step=step, result="refused", sentence="polkit does not run")
         state = self.world.units[step.key].state
         if step.verb == "start":
             result = "refused" if state == "deactivating" else self.world.start(step.key)

@@ -37,10 +37,7 @@ T = TypeVar("T")
 
 
 class RedisLedger:
-    """A ports.Ledger, and a Rider: its beat is sent by whoever reads Sidekiq.
-
-    A beat to which Redis gives no proper answer is refused too: NO_RIGHTS, or NO_LEDGER with a sentence.
-    """
+    """A ports.Ledger, and a Rider: its beat is sent by whoever reads Sidekiq."""
 
     def __init__(
         self,
@@ -59,16 +56,21 @@ class RedisLedger:
         self._one_at_a_time = asyncio.Lock()
         self._said: Beat | None = None
         self._heard: BeatReply | Refusal | None = None
+        self._fault: str | None = None
 
     # The beat.
 
     def say(self, call: Beat) -> None:
         """The beat that the next reading carries, once."""
-        self._said, self._heard = call, None
+        self._said, self._heard, self._fault = call, None, None
 
     def heard(self) -> BeatReply | Refusal | None:
         """The answer to what was said last; None: there is none, or not yet."""
         return self._heard
+
+    def fault(self) -> str | None:
+        """Why Redis gave no proper answer to what was said last; None: it did, or nothing was sent."""
+        return self._fault
 
     def commands(self) -> tuple[tuple[Any, ...], ...]:
         call, self._said = self._said, None
@@ -81,13 +83,12 @@ class RedisLedger:
 
     def take(self, replies: list[Any]) -> None:
         for reply in replies:
-            if isinstance(reply, Exception) and error_code(reply) == "NOPERM":
-                self._heard = Refusal(code=Code.NO_RIGHTS)
-                return
             try:
                 self._heard = self._answer(reply, beat_reply)
             except SourceUnavailableError as error:
-                self._heard = Refusal(code=Code.NO_LEDGER, about=str(error))
+                self._fault = str(error)
+                if isinstance(reply, exceptions.ResponseError) and error_code(reply) == "NOPERM":
+                    self._heard = Refusal(code=Code.NO_RIGHTS, about=self._fault)
 
     def missed(self) -> None:
         self._said = None
@@ -98,7 +99,13 @@ class RedisLedger:
         """Which of these may be started, at once."""
         if sizes.admit_too_large(call):
             return Admitted(granted=0, refusal=_TOO_LARGE)
-        return await self._ask(self._command(admit_arguments(call)), admitted)
+        answer = await self._ask(self._command(admit_arguments(call)), admitted)
+        # Asked after it, so of the server that answered: an old primary that is cut off grants nothing (law 1).
+        sentinels = await self._connection.sentinels_agree() if answer.granted else None
+        if sentinels is None or sentinels.majority:
+            return answer
+        named = f"{sentinels.naming_ours} of {sentinels.configured}"
+        return Admitted(granted=0, refusal=Refusal(code=Code.SENTINELS, about=named))
 
     async def commit(self, call: Commit) -> Refusal | None:
         """Write the leader's plan; None: it was taken."""

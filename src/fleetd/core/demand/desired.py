@@ -107,7 +107,11 @@ def _as_planned(tick: HostTick, profile: Profile, needed: Needed, running: int, 
     before = needed.instances[profile.name]
     if share is None:
         after = max(running, profile.min_instances)
-        clamps.add(reasons.PlanMissing(leader=leader), profile.name, before=before, after=after)
+        reply = tick.fleet.reply
+        why: reasons.ClampReason = reasons.PlanMissing(leader=leader)
+        if reply is not None and reply.gathering is not None:
+            why = reasons.FleetGathers(waits_for=tuple(host for host in reply.gathering if host))
+        clamps.add(why, profile.name, before=before, after=after)
         return after
     for clamp in share.clamps:
         clamps.add(clamp.reason, profile.name, before=clamp.before_instances, after=clamp.after_instances)

@@ -20,7 +20,7 @@ def admit(state: LedgerState | None, call: Admit, server: Server) -> tuple[Ledge
     refusal = _refused(state, call, server)
     if state is None or refusal is not None:
         return state, Admitted(granted=0, refusal=refusal)
-    entry = structs.replace(state.hosts[call.host], missing=call.missing, gone=False, sent_ms=call.sent_ms)
+    entry = structs.replace(state.hosts[call.host], missing=call.missing, sent_ms=call.sent_ms, gone=False)
     own = dict(call.claims)
     state = structs.replace(state, hosts={**state.hosts, call.host: entry}, claims={**state.claims, call.host: own})
     for granted, start in enumerate(call.starts):

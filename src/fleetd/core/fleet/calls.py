@@ -28,6 +28,7 @@ class Code(StrEnum):
     TOO_LARGE = "too_large"  # sizes.py
     NO_LEDGER = "no_ledger"  # beat first
     NO_RIGHTS = "no_rights"  # this user may not write it
+    SENTINELS = "sentinels"  # most of them do not name the server that was asked
     GENERATION = "generation"  # the truth is or was gathered since the caller's last beat
     GATHERING = "gathering"
     CLAIMS = "claims"  # it does not fit

@@ -36,8 +36,8 @@ def beat(state: LedgerState | None, call: Beat, server: Server) -> tuple[LedgerS
         return state, refusal
     if state is not None and _name_taken(later := _on_time(state, call, server), call):
         # The clock goes on, or a machine that rebooted alone would be refused for ever. A scheduler there is one.
-        later = structs.replace(later, slot=slots.after_refusal(later, call))
-        return later, Refusal(code=Code.NAME_TAKEN, about=call.host)
+        refused = Refusal(code=Code.NAME_TAKEN, about=call.host)
+        return structs.replace(later, slot=slots.after_refusal(later, call)), refused
     state = _on_time(_of_this_generation(state, call, server), call, server)
     state = _with_host(state, call)
     state = structs.replace(state, slot=slots.after_beat(state, call))

@@ -74,16 +74,12 @@ def refused(state: LedgerState, call: Admit) -> Refusal | None:
     """Why this host may not start its scheduler now; None: it may, and has the slot from now on."""
     slot = state.slot
     wait = wait_ms(slot, call.host, state.clock_ms, here=call.here, takeover_ms=call.takeover_ms)
-    if wait > 0:
-        return Refusal(code=Code.SLOT, about="" if slot.holder == call.host else slot.holder, wait_ms=wait)
-    return None
+    holder = "" if slot.holder == call.host else slot.holder
+    return Refusal(code=Code.SLOT, about=holder, wait_ms=wait) if wait > 0 else None
 
 
 def wait_ms(slot: Slot, host: str, now_ms: int, *, here: bool, takeover_ms: int) -> int:
-    """How much longer no host may see a live scheduler before this one may start its own; 0: it may now.
-
-    The holder waits only for others' that were seen.
-    """
+    """How much longer no host may see a live scheduler before this one gets the slot; 0: it gets it now."""
     if slot.holder == host:
         return max(0, RIVAL_MS - (now_ms - slot.rival_ms))
     free = slot.holder == "" or slot.unit == "gone"

@@ -75,6 +75,11 @@ class FleetView(Value, frozen=True, kw_only=True):
         return len(self.known.members) <= 1 if self.reply is None else self.reply.alone
 
     @property
+    def may_not_write(self) -> bool:
+        """Whether this host's Redis user lacks the rights for the ledger, so that the host counts as the only one."""
+        return self.refusal is not None and self.refusal.code == Code.NO_RIGHTS
+
+    @property
     def leader(self) -> str:
         return self.reply.leader if self.reply is not None else ""
 

@@ -78,7 +78,9 @@ class UnitMemory(Value, frozen=True, kw_only=True):
     watches: dict[InstanceKey, Watch] = {}
     released: tuple[InstanceKey, ...] = ()  # whose failures people had forgotten, until systemd shows another state
     restarting: tuple[InstanceKey, ...] = ()  # in a restart that others ordered
+    booted: tuple[InstanceKey, ...] = ()  # up at any time since the host's boot or the target's start began them all
     replaced: dict[InstanceKey, str] = {}  # the digest each was last replaced for, so it happens once per digest
+    polkit_absent_seconds: float | None = None  # when polkit was last seen not to run: systemd refused all orders then
 
     def given_up(self, key: InstanceKey) -> bool:
         """Whether a unit failed so often that fleetd tries it again only when a person says so."""

@@ -135,13 +135,15 @@ class ConsumerStatus(Value, frozen=True, kw_only=True):
 class ClaimStatus(Value, frozen=True, kw_only=True):
     """What instances of one profile on one host may open.
 
-    `profile`: "scheduler"; "not configured" for a number of this host that no profile owns; "": unknown.
+    `profile`: "scheduler"; "not configured" for a number of this host that was never fleetd's; "": unknown.
+    `configured` False: fleetd rendered them, and the configuration names their numbers no more.
     """
 
     host: str
     profile: str
     instances: int
     connections: int
+    configured: bool = True
 
 
 class ConnectionSourceStatus(Value, frozen=True, kw_only=True):

@@ -6,8 +6,8 @@ from typing import Literal
 
 from fleetd.core.model.reasons.base import ClampCode, ClampReason
 
-#: What keeps a host from asking the ledger for anything; the first five are faults that people mend.
-LedgerFault = Literal["fleet", "format", "name_taken", "replaced", "full", "unanswered"]
+#: What keeps a host from asking the ledger for anything; the first six are faults that people mend.
+LedgerFault = Literal["fleet", "format", "name_taken", "replaced", "full", "no_rights", "unanswered"]
 
 
 class LedgerUnusable(ClampReason, frozen=True, kw_only=True):
@@ -35,6 +35,13 @@ class NotGranted(ClampReason, frozen=True, kw_only=True):
     over_connections: int
 
 
+class SentinelsDisagree(ClampReason, frozen=True, kw_only=True):
+    """Most of the Sentinels do not take the Redis that is talked to for the primary, or do not answer."""
+
+    code = ClampCode.FLEET
+    agree: str  # "1 of 3"
+
+
 class AskedTooLate(ClampReason, frozen=True, kw_only=True):
     """The ledger changed between the reading and the start; the next tick asks again."""
 
@@ -42,7 +49,7 @@ class AskedTooLate(ClampReason, frozen=True, kw_only=True):
 
 
 class OtherHostsSeen(ClampReason, frozen=True, kw_only=True):
-    """fleet.ledger = "local" says that this is the only host, and another one's workers beat."""
+    """This host shares no ledger, and another one's workers beat."""
 
     code = ClampCode.FLEET
     hosts: tuple[str, ...]

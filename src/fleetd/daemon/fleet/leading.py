@@ -1,6 +1,6 @@
 """The leader's part of a tick: from what every host told to a plan in the ledger, and every host's part of that plan.
 
-A plan is advice: each start is still asked for (daemon/fleet.py), so two hosts that both take themselves for the leader
+A plan is advice: each start is still asked for (part.py), so two hosts that both take themselves for the leader
 cost moves back and forth, and break no law.
 """
 

@@ -22,7 +22,7 @@ from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.reasons.base import ClampReason
 from fleetd.core.plan import FleetDecision
 from fleetd.core.sharing.leading import FleetShared
-from fleetd.daemon.leading import Leading
+from fleetd.daemon.fleet.leading import Leading
 from fleetd.daemon.observe import Sources
 from fleetd.errors import SourceUnavailableError
 
@@ -68,7 +68,12 @@ class FleetPart:
         else:
             tick, fleet, steps = self._last
             self._beat = beat_of(structs.replace(tick, policy=policy), fleet, steps, memory, self.who)
+        self._beat = structs.replace(self._beat, sent_ms=self._sent_ms())
         ledger.say(self._beat)
+
+    def _sent_ms(self) -> int:
+        """So that the ledger takes no call that was overtaken by a later one."""
+        return round(1000 * self.sources.clock.now_seconds())
 
     def hear(self, known: FleetKnown, snapshot: Snapshot) -> FleetView:
         """What the ledger answered to it."""
@@ -78,8 +83,10 @@ class FleetPart:
         heard = self.sources.ledger.heard()
         if isinstance(heard, BeatReply):
             return FleetView(shared=True, reply=heard, told=self._beat.own_scheduler, known=known.heard(heard))
-        alone = heard is not None and heard.code == Code.NO_RIGHTS
-        return FleetView(shared=not alone, refusal=heard, known=known)
+        if heard is None:
+            heard = Refusal(code=Code.NO_LEDGER, about=self.sources.ledger.fault() or "")
+        # Without the right to write there, this host is a fleet of its own, and grows nothing beside another's workers.
+        return FleetView(shared=heard.code != Code.NO_RIGHTS, refusal=heard, known=known)
 
     def did(self, tick: HostTick, fleet: FleetDecision, steps: list[Step]) -> None:
         """Remember what the next beat tells."""
@@ -124,7 +131,7 @@ class FleetPart:
             return 0, hindrance
         call = admit_of(tick, fleet.claims, fleet.budget, steps, memory, self.who)
         try:
-            answer = await ledger.admit(call)
+            answer = await ledger.admit(structs.replace(call, sent_ms=self._sent_ms()))
         except SourceUnavailableError as error:
             return 0, Refusal(code=Code.NO_LEDGER, about=str(error))
         return answer.granted, answer.refusal
