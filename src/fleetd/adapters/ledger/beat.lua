@@ -204,8 +204,13 @@ local function orders()
   return answers
 end
 
+-- Whether the caller has this version. Versions begin anew with a ledger, so an equal one may be of another.
+local function has(call, field)
+  return call.generation == ledger.generation and call[field] == ledger[field]
+end
+
 local function planned(call)
-  if ledger.epoch == call.epoch then return false end
+  if has(call, 'epoch') then return false end
   local texts = ask('HMGET', 'plan', 'memory')
   local plan, memory = texts[1] or '', texts[2] or ''
   if #plan + #memory > PLAN_BYTES_MAX then malformed('plan') end
@@ -236,8 +241,8 @@ local function beat(call, record, claims)
     'beaten', ledger.generation, ledger.clock_ms, waited, ledger.leader, leads(call) and ledger.token,
     alone(call.host) and 1 or 0, ledger.plan_format, ledger.epoch, planned(call),
     {ledger.holder, ledger.unit, ledger.sighted_ms, ledger.holder_ms, ledger.rival_ms},
-    ledger.orders_version, ledger.orders_version ~= call.orders_version and orders(),
-    ledger.members_version, ledger.members_version ~= call.members_version and names_of('host:'),
+    ledger.orders_version, not has(call, 'orders_version') and orders(),
+    ledger.members_version, not has(call, 'members_version') and names_of('host:'),
     leads(call) and told(),
   }
 end
