@@ -34,7 +34,6 @@ class Code(StrEnum):
     CLAIMS = "claims"  # it does not fit
     SLOT = "slot"  # another host's scheduler lives, or may
     LEASE = "lease"  # another host leads
-    MALFORMED = "malformed"  # what is kept was not written by a fleetd; only of a ledger that others can write to
     EPOCH = "epoch"  # another plan was committed since
     ALONE = "alone"  # no other host has a record, so a plan is nobody's business
 
