@@ -6,6 +6,8 @@ started: the plan is lowered by it, and the host decides again.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from msgspec import structs
 
 from fleetd.core.capacity.budget import ConnectionBudget
@@ -161,20 +163,25 @@ def _start(tick: HostTick, step: Step, sources: list[str]) -> Start:
     )
 
 
-def lowered(plan: Plan, tick: HostTick, refused: list[Step]) -> Plan:
-    """The plan without these starts. A spare that may not start leaves its profile without one."""
+def lowered(plan: Plan, tick: HostTick, steps: list[Step], refused: list[Step]) -> Plan:
+    """The plan with those of the tick's starts that are not refused. A spare may be refused too."""
     counts = dict(plan.profiles.get(tick.policy.host, {}))
-    for step in refused:
-        planned = counts.get(step.profile or "")
+    started = Counter(step.profile for step in steps if step.verb == "start" and step not in refused)
+    for name in {step.profile or "" for step in refused}:
+        planned = counts.get(name)
         if planned is None:
             continue
-        running = tick.running[step.profile or ""]
-        if planned.spare and planned.admitted_instances <= running:
-            counts[step.profile or ""] = structs.replace(planned, spare=False)
+        if planned.spare and planned.admitted_instances <= tick.running[name]:
+            counts[name] = structs.replace(planned, spare=False)
         else:
-            fewer = max(running, planned.admitted_instances - 1)
-            counts[step.profile or ""] = structs.replace(planned, admitted_instances=fewer)
+            counts[name] = structs.replace(planned, admitted_instances=tick.running[name] + started[name])
     return structs.replace(plan, profiles={**plan.profiles, tick.policy.host: counts})
+
+
+def nobody_asked(tick: HostTick, steps: list[Step], granted: list[Step]) -> bool:
+    """Whether one of the steps needs leave that was not given. The reason of a start does not matter."""
+    keys = {step.key for step in granted}
+    return any(step.key not in keys for step in beyond_min(tick, steps))
 
 
 def refusal_reason(refusal: Refusal, waits_for: tuple[str, ...]) -> reasons.ClampReason:

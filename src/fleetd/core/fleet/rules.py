@@ -121,8 +121,9 @@ def _with_host(state: LedgerState, call: Beat) -> LedgerState:
         told_generation=state.generation if told else before.told_generation,
         fit=call.fit,
         plan_format=call.plan_format,
-        missing=call.missing,
-        scheduler=call.scheduler,
+        # A fleetd that has just begun, or can't read its units, does not know what it may have to start.
+        missing=before.missing if call.claims is None else call.missing,
+        scheduler=before.scheduler if call.claims is None else call.scheduler,
         record=call.record,
     )
     if state.gathering_ms is not None and call.generation == state.generation:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from fleetd.core.asking import Self, admit_of, beat_of, beyond_min, first_beat, lowered, refusal_reason
+from fleetd.core.asking import Self, admit_of, beat_of, beyond_min, first_beat, lowered, nobody_asked, refusal_reason
 from fleetd.core.capacity.fleet_claims import remember_identities
 from fleetd.core.carry_out import carry_out
 from fleetd.core.fleet.calls import BeatReply, Code, Refusal
@@ -116,10 +116,10 @@ class FleetPart:
         granted, refused = asked[:count], asked[count:]
         if any(step.key == SCHEDULER for step in refused):
             scheduler = structs.replace(scheduler, start=False, state=reason)
-        fewer = lowered(plan.plan, tick, refused)
+        fewer = lowered(plan.plan, tick, host.steps, refused)
         host = carry_out(tick, fewer, scheduler, memory)
-        if any(step not in granted for step in beyond_min(tick, host.steps)):
-            host = HostDecision(memory)  # it chose others, for which nobody was asked: the next tick asks
+        if nobody_asked(tick, host.steps, granted):
+            host = HostDecision(memory)  # it chose others: the next tick asks
         clamps = tuple(_cut(reason, name, plan.plan, fewer, tick) for name in {s.profile for s in refused if s.profile})
         return Granted(host=host, scheduler=scheduler, plan=fewer, until_seconds=until, clamps=clamps)
 
