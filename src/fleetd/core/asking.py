@@ -58,7 +58,7 @@ def first_beat(policy: Policy, who: Self, known: FleetKnown) -> Beat:
         tick_ms=round(1000 * policy.pace.tick_seconds),
         generation=known.generation,
         clock_ms=known.clock_ms,
-        members=known.members,
+        members=known.members if known.gathers else (),
         fit=False,
         orders_version=-1 if known.orders_version is None else known.orders_version,
         members_version=-1 if known.members_version is None else known.members_version,

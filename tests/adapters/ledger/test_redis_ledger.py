@@ -11,14 +11,17 @@ import pytest
 import redis
 
 from fleetd.adapters.ledger.ledger import LEDGER_KEY, RedisLedger
+from fleetd.adapters.ledger.rights import RIGHTS, key_right
 from fleetd.adapters.ledger.script import SCRIPT
 from fleetd.adapters.redis.connection import RedisConnection
 from fleetd.adapters.sidekiq.reading import SidekiqRedis
+from fleetd.adapters.sidekiq.rights import rights as reading_rights
 from fleetd.config.connections import RedisSettings
 from fleetd.core.fleet.calls import Admit, Admitted, Beat, BeatReply, Code, Commit, Refusal, Start
 from fleetd.core.fleet.state import HOSTS_MAX
 from fleetd.errors import SourceUnavailableError
-from tests.support.rig.redis_server import WAIT_SECONDS, RedisServer
+from tests.support.project import PROJECT
+from tests.support.rig.redis_server import WAIT_SECONDS, RedisServer, command
 
 NAME = "mastodon-sidekiq@1.w1"
 
@@ -167,15 +170,12 @@ def test_what_others_write_there_is_refused_in_words(
             await host.beat(beat(name))
         client.hset(LEDGER_KEY, "gathering_ms", "")
         break_it(client)
-        admitted = await host.ledger.admit(admit)
-        assert admitted.granted == 0
-        assert admitted.refusal is not None
-        assert admitted.refusal.code is Code.MALFORMED
+        with pytest.raises(SourceUnavailableError, match=r"fleetd:ledger was not written by fleetd \(.+\)"):
+            await host.ledger.admit(admit)
         client.hset(LEDGER_KEY, "gathering_ms", "0") if client.type(LEDGER_KEY) == b"hash" else None
         reply = await host.beat(beat())
-        assert isinstance(reply, Refusal) or host.ledger.fault()
-        if isinstance(reply, Refusal):
-            assert reply.code is Code.MALFORMED
+        assert reply is None
+        assert "was not written by fleetd (" in (host.ledger.fault() or "")
         with pytest.raises(SourceUnavailableError, match=r"fleetd:ledger|sent more than"):
             await host.ledger.read()
 
@@ -220,6 +220,60 @@ def test_a_redis_that_takes_no_writes_is_said_and_nothing_is_changed(
         assert isinstance(await host.beat(beat()), BeatReply)
 
     story(shared_redis, tell)
+
+
+def with_rights(client: redis.Redis, *words: str) -> dict[str, Any]:
+    command(client, "ACL", "SETUSER", "fleetd", "reset", "on", ">secret", *words)
+    return {"username": "fleetd", "password": "secret"}
+
+
+def test_the_documented_rights_are_enough_and_none_is_too_much(shared_redis: RedisServer, client: redis.Redis) -> None:
+    needed = (*reading_rights("social:"), *RIGHTS, key_right("social:"))
+    refused = list[str]()
+
+    async def tell(host: Host) -> None:
+        if not isinstance(await host.beat(beat()), BeatReply):
+            refused.append("beat")
+        try:
+            await host.ledger.order("a", "b")
+            await host.ledger.order("a", None)
+            await host.ledger.forget("w1")
+            await host.ledger.read()
+        except SourceUnavailableError as error:
+            refused.append(str(error))
+
+    user = with_rights(client, *needed)
+    story(shared_redis, tell, namespace="social", **user)
+    assert refused == []
+    with redis.Redis(unix_socket_path=shared_redis.socket, **user) as own:
+        for words in (
+            ("HSET", "fleetd:ledger", "a", "b"),
+            ("DEL", "social:fleetd:ledger"),
+            ("HSET", "queue:a", "b", "c"),
+        ):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                command(own, *words)
+    for right in (*RIGHTS, key_right("social:")):
+        refused.clear()
+        user = with_rights(client, *(word for word in needed if word != right))
+        story(shared_redis, tell, namespace="social", **user)
+        assert refused, right
+        assert all("docs/operations.md" in why for why in refused if why != "beat")
+
+
+def test_who_may_not_write_it_is_refused_for_that(shared_redis: RedisServer, client: redis.Redis) -> None:
+    async def tell(host: Host) -> None:
+        reply = await host.beat(beat())
+        assert isinstance(reply, Refusal)
+        assert reply.code is Code.NO_RIGHTS
+        assert "docs/operations.md" in reply.about
+
+    story(shared_redis, tell, **with_rights(client, *reading_rights("")))
+
+
+def test_the_page_and_the_program_name_the_same_rights() -> None:
+    text = (PROJECT / "docs/operations.md").read_text()
+    assert f"ACL SETUSER fleetd {' '.join(RIGHTS)} {key_right('')}\n" in text
 
 
 def test_a_redis_that_can_not_be_reached_is_said(tmp_path: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -20,8 +21,11 @@ from fleetd.adapters.ledger.arguments import (
 from fleetd.core.fleet import rules
 from fleetd.core.fleet.admission import admit
 from fleetd.core.fleet.calls import Admit, Beat, BeatReply, Commit, Refusal, Server
-from fleetd.core.fleet.state import HOSTS_MAX, LedgerState
+from fleetd.core.fleet.rules import SILENT_MS
+from fleetd.core.fleet.sizes import CLAIMS_BYTES_MAX, RECORD_BYTES_MAX, text
+from fleetd.core.fleet.state import HOSTS_MAX, ORDERS_MAX, LedgerState
 from tests.support.fleet.histories import FLEET, HOSTS, Actor, Step, picked, steps
+from tests.support.fleet.ledger_calls import beat_of
 from tests.support.fleet.ledger_script import Scripted
 from tests.support.rig.redis_server import admin, redis_server
 
@@ -151,6 +155,42 @@ def test_more_hosts_than_a_ledger_has(ledger_client: redis.Redis) -> None:
     assert isinstance(reply, Refusal)
     assert pair.state is not None
     assert len(pair.state.hosts) == HOSTS_MAX
+
+
+def test_a_host_that_is_gone_and_comes_back(ledger_client: redis.Redis) -> None:
+    ledger_client.delete("fleetd:ledger")
+    pair, known = Pair(ledger_client), dict[str, BeatReply]()
+
+    def beat(host: str, **fields: Any) -> BeatReply:
+        pair.time_ms += 10_000
+        reply = pair.beat(beat_of(host, known.get(host), **fields))
+        assert isinstance(reply, BeatReply)
+        known[host] = reply
+        return reply
+
+    while any(beat(host, plan_format=1 + (host == "w1")).gathering is not None for host in ("w1", "w2")):
+        pass
+    for _ in range(SILENT_MS // 10_000):
+        assert not beat("w1", plan_format=2).alone
+    reply = beat("w1", plan_format=2, ended=(("w2", ""),))
+    assert (reply.alone, reply.plan_format) == (True, 2)
+    reply = beat("w2")
+    assert (reply.alone, reply.plan_format) == (False, 1)
+
+
+def test_as_many_and_as_large_as_may_be(ledger_client: redis.Redis) -> None:
+    ledger_client.delete("fleetd:ledger")
+    pair = Pair(ledger_client)
+    claims = {"n": {"s" * (CLAIMS_BYTES_MAX - len(text({"n": {"": 1}}))): 1}}
+    for more in (0, 1):
+        call = beat_of("w1", record="r" * (RECORD_BYTES_MAX + more))
+        assert isinstance(pair.beat(call), Refusal) == bool(more)
+    assert isinstance(pair.beat(beat_of("w1", claims=claims)), BeatReply)
+    for n in range(ORDERS_MAX + 2):
+        pair.order(f"about {n}", "o" * (RECORD_BYTES_MAX - 1 + n % 2))
+    pair.order("about 0", "another")
+    assert pair.state is not None
+    assert len(pair.state.orders) == ORDERS_MAX
 
 
 @pytest.mark.long

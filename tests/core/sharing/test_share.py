@@ -28,7 +28,7 @@ def shared(
 
 
 def goals(shares: Shares, name: str = "default") -> list[int]:
-    return [own[name].goal_instances for own in shares.hosts.values()]
+    return [own[name].goal_instances for own in shares.hosts.values() if name in own]
 
 
 def now(shares: Shares, name: str = "default") -> list[int]:
@@ -250,3 +250,28 @@ def test_profiles_are_known_by_shape() -> None:
 
 def test_a_starting_instance_is_not_counted_twice() -> None:
     assert goals(shared(4, host("a", profile(3), starting=3), host("b", profile(1)))) == [3, 1]
+
+
+def test_once_two_hosts_serve_a_queue_only_room_decides() -> None:
+    mail = profile(1, name="mail", queues=(2,))
+    b, c = host("b", profile(0), mail, cores=1), host("c", profile(0), mail, cores=1)
+    assert goals(shared({"default": 3, "mail": 2}, host("a", profile(0), cores=64), b, c)) == [2, 1, 0]
+
+
+def test_what_comes_is_waited_for_by_one_host_only() -> None:
+    a, b, away = host("a", profile(1)), host("b", profile(1)), frozenset({"a", "b"})
+    assert now(shared(2, a, b, host("c", profile(0)), maintenance=away)) == [1, 1, 2]
+    assert now(shared(2, a, b, host("c", profile(2), starting=1), maintenance=away)) == [1, 0, 2]
+
+
+def test_no_move_takes_another_queue_s_second_host() -> None:
+    # `default` is on a alone; what b could take of it also serves `push`, which b has already.
+    both = profile(1, queues=(0, 1))
+    a = host("a", both, profile(1, name="more"))
+    b = host("b", profile(0, queues=(0, 1)), profile(1, name="push", queues=(1,)))
+    assert shared({"default": 1, "more": 1, "push": 1}, a, b).moved_seconds is None
+    b = host("b", profile(1, queues=(0, 1)))
+    a = host("a", both, profile(6, name="mail", queues=(2,), low=6), refused="host_pressure")
+    assert shared({"default": 2, "mail": 6}, a, b).moved_seconds is None  # a and b serve it
+    c = host("c", profile(0, queues=(0, 1)))
+    assert goals(shared({"default": 2, "mail": 6}, a, b, c)) == [0, 1, 1]

@@ -20,7 +20,7 @@ _ODD = (
     *("",) * 60,
     *("new nonce", "old nonce", "other boot", "versions forgotten", "other fleet", "no boot", "no nonce"),
     *("knows more", "knows less", "later clock", "another member", "unfit", "claims unknown", "too large"),
-    *("other nonce", "other generation", "other token", "other epoch", "no ended"),
+    *("other nonce", "other generation", "other token", "other epoch", "no ended", "late", "late"),
 )
 
 
@@ -57,7 +57,7 @@ class Actor:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.boot = self.nonce = 0
+        self.boot = self.nonce = self.sent_ms = 0
         self.processes: dict[str, BySource] = {}
         self.heard: BeatReply | None = None
         self.generation = self.clock_ms = self.token = 0
@@ -86,6 +86,10 @@ class Actor:
         elif choice % 7 == 0:
             self.processes = {**self.processes, name: self.claims(choice // 4)}
 
+    def sent(self, odd: str) -> int:
+        self.sent_ms += 5_000
+        return self.sent_ms - (8_000 if odd == "late" else 0)
+
     def beat(self, step: Step) -> Beat:
         self.change(step.choice)
         odd, choice = step.odd, step.choice
@@ -102,11 +106,13 @@ class Actor:
         ended = (
             tuple((host, f"mastodon-sidekiq@{n}.w") for host in HOSTS for n in (1, 2, 3)) if odd != "no ended" else ()
         )
+        gone = HOSTS[choice % 4]
         return Beat(
             fleet=FLEET if odd != "other fleet" else "other",
             host=self.name,
             boot_id="" if odd == "no boot" else f"boot{boot}",
             nonce="" if odd == "no nonce" else f"nonce{nonce}",
+            sent_ms=self.sent(odd),
             tick_ms=picked(choice // 3, 5_000, 5_000, 60_000),
             generation=self.generation + {"knows more": 1, "knows less": -1}.get(odd, 0),
             clock_ms=self.clock_ms + (1_000_000 if odd == "later clock" else 0),
@@ -119,7 +125,7 @@ class Actor:
             missing=picked(choice // 7, {}, {"pg": 20}, {"b/1": 1}),
             scheduler=picked(choice // 11, {}, {"pg": 8}),
             record=picked(choice // 13, "", '{"a":[]}', "x" * (9000 if odd == "too large" else 30), '"\\\u0000é/\x7f'),
-            ended=(*ended, (HOSTS[choice % 3], f"{SCHEDULER}{HOSTS[choice % 3]}")) if ended else (),
+            ended=(*ended, (gone, f"{SCHEDULER}{gone}"), (gone, "")) if ended else (),
             orders_version=orders,
             members_version=members,
             epoch=epoch,
@@ -135,6 +141,7 @@ class Actor:
             host=self.name,
             nonce="another" if odd == "other nonce" else f"nonce{self.nonce}",
             generation=self.generation + (1 if odd == "other generation" else 0),
+            sent_ms=self.sent(odd),
             claims=dict(self.processes),
             missing=picked(choice // 7, {}, {"pg": 10}),
             starts=starts,

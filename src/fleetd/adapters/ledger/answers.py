@@ -13,6 +13,7 @@ from fleetd.core.fleet.calls import Admitted, BeatReply, Code, Refusal, Told
 from fleetd.core.fleet.sizes import PLAN_BYTES_MAX
 from fleetd.core.fleet.state import FORMAT, BySource, Entry, Lease, LedgerState, Planned, Slot
 from fleetd.core.model.bounds import impossible_in
+from fleetd.words.plain import plain
 
 _Claims = dict[str, BySource]
 
@@ -31,7 +32,7 @@ class _Beaten(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     plan_format: int
     epoch: int
     planned: tuple[int, str, str] | None  # committed_ms, plan, memory
-    slot: tuple[str, Literal["there", "kept", "gone"], int, int]
+    slot: tuple[str, Literal["there", "kept", "gone"], int, int, int]
     orders_version: int
     orders: list[tuple[str, str]] | None
     members_version: int
@@ -40,8 +41,10 @@ class _Beaten(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 
 
 def refusal_in(reply: Any) -> Refusal | None:
-    """The refusal, if that is the reply."""
+    """The refusal, if that is the reply. Raises MalformedError, also where the script found that."""
     match _texts(reply):
+        case ["malformed", str(where)]:
+            raise MalformedError(plain(where))
         case ["refused", str(code), str(about), int(wait_ms), int(over)] if code in set(Code):
             return Refusal(code=Code(code), about=about, wait_ms=wait_ms, over=over)
         case ["refused", *_]:
@@ -61,7 +64,7 @@ def beat_reply(reply: Any) -> BeatReply | Refusal:
 
 
 def _beat_reply(answer: _Beaten) -> BeatReply:
-    holder, unit, sighted_ms, holder_ms = answer.slot
+    holder, unit, *times_ms = answer.slot
     planned = None
     if answer.planned is not None:
         committed_ms, plan, memory = answer.planned
@@ -76,7 +79,7 @@ def _beat_reply(answer: _Beaten) -> BeatReply:
         plan_format=answer.plan_format,
         epoch=answer.epoch,
         planned=planned,
-        slot=Slot(holder=holder, unit=unit, sighted_ms=sighted_ms, holder_ms=holder_ms),
+        slot=Slot(holder=holder, unit=unit, sighted_ms=times_ms[0], holder_ms=times_ms[1], rival_ms=times_ms[2]),
         orders_version=answer.orders_version,
         orders=None if answer.orders is None else dict(answer.orders),
         members_version=answer.members_version,
@@ -170,6 +173,7 @@ def _slot(texts: Mapping[str, str]) -> Slot:
         unit=_convert(_required(texts, "unit"), Literal["there", "kept", "gone"], "unit"),
         sighted_ms=_number(texts, "sighted_ms"),
         holder_ms=_number(texts, "holder_ms"),
+        rival_ms=_number(texts, "rival_ms"),
     )
 
 

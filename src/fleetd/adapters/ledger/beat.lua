@@ -12,8 +12,8 @@ local function begun(call, time_ms, run_id)
   return {
     format = FORMAT, fleet = call.fleet, run_id = run_id, generation = call.generation + 1, clock_ms = clock,
     time_ms = time_ms, gathering_ms = clock, leader = '', leader_nonce = '', token = 0, until_ms = 0, epoch = 0,
-    committed_ms = 0, holder = '', unit = 'there', sighted_ms = clock, holder_ms = clock, orders_version = 0,
-    members_version = 0, hosts = 0, telling = 0, plan_format = 0,
+    committed_ms = 0, holder = '', unit = 'there', sighted_ms = clock, holder_ms = clock, rival_ms = clock,
+    orders_version = 0, members_version = 0, hosts = 0, telling = 0, plan_format = 0,
   }
 end
 
@@ -21,12 +21,21 @@ local function gather_again(call, time_ms, run_id)
   local clock = math.max(ledger.clock_ms, call.clock_ms)
   ledger.run_id, ledger.time_ms, ledger.until_ms = run_id, time_ms, 0
   ledger.generation = math.max(ledger.generation, call.generation) + 1
-  ledger.clock_ms, ledger.gathering_ms, ledger.sighted_ms, ledger.holder_ms = clock, clock, clock, clock
+  ledger.clock_ms, ledger.gathering_ms = clock, clock
+  ledger.sighted_ms, ledger.holder_ms, ledger.rival_ms = clock, clock, clock
 end
 
-local function pass_time(call, time_ms)
+local function later(call, time_ms)
   local step = math.min(math.max(0, time_ms - ledger.time_ms), math.max(STEP_MS_MAX, 2 * call.tick_ms))
-  ledger.clock_ms, ledger.time_ms = ledger.clock_ms + step, time_ms
+  return ledger.clock_ms + step
+end
+
+local function refuse_name(call, time_ms, clock)
+  ledger.clock_ms, ledger.time_ms = clock, time_ms
+  if call.own_scheduler == 'there' or call.own_scheduler == 'unknown' then ledger.sighted_ms = clock end
+  if call.own_scheduler == 'there' then ledger.rival_ms = clock end
+  save()
+  refuse('name_taken', call.host)
 end
 
 local function refuse_beat(call, time_ms)
@@ -37,11 +46,10 @@ local function refuse_beat(call, time_ms)
     return
   end
   if call.nonce == entry.replaced_nonce and call.nonce ~= '' then refuse('replaced', call.host) end
-  local other = entry.boot_id ~= '' and entry.boot_id ~= call.boot_id
-  if other and ledger.clock_ms - entry.beat_ms < NAME_MS then
-    pass_time(call, time_ms)
-    save()
-    refuse('name_taken', call.host)
+  if call.boot_id == entry.boot_id and call.sent_ms < entry.sent_ms then refuse('late') end
+  local clock = later(call, time_ms)
+  if entry.boot_id ~= '' and entry.boot_id ~= call.boot_id and clock - entry.beat_ms < NAME_MS then
+    refuse_name(call, time_ms, clock)
   end
 end
 
@@ -67,13 +75,15 @@ local function take_host(call, record, claims)
     boot_id = call.boot_id,
     nonce = call.nonce,
     replaced_nonce = same and before.replaced_nonce or before.nonce,
+    sent_ms = call.sent_ms,
     beat_ms = ledger.clock_ms,
     told_generation = known and claims and ledger.generation or before.told_generation,
     fit = call.fit,
     plan_format = call.plan_format,
     gone = false,
-    missing = checked_by_source(call.missing, 'missing'),
-    scheduler = checked_by_source(call.scheduler, 'scheduler'),
+    -- A fleetd that has just begun, or can't read its units, does not know what it may have to start.
+    missing = claims and checked_by_source(call.missing, 'missing') or before.missing,
+    scheduler = claims and checked_by_source(call.scheduler, 'scheduler') or before.scheduler,
   })
   changes['record:' .. host] = record
   if claims then changes['claims:' .. host] = claims end
@@ -98,13 +108,19 @@ local function see_scheduler(call)
   local own, seen = call.own_scheduler, call.schedulers
   if own == 'there' and ledger.holder ~= call.host and may_adopt(call) then
     ledger.holder, ledger.unit = call.host, 'there'
+  elseif own == 'kept' and ledger.holder == '' then
+    ledger.holder, ledger.unit = call.host, 'kept' -- the ledger forgot that a person stopped it, or never knew
   elseif ledger.holder == call.host and own ~= 'unknown' then
     ledger.unit = own
   end
   local ours = ledger.holder == call.host and own ~= 'gone'
   local unsure = own == 'unknown' or seen == cjson.null
+  local rival = own == 'there' and not ours
+  if seen == cjson.null then seen = {} end
+  for _, host in ipairs(seen) do rival = rival or host ~= ledger.holder end
   if ours or unsure or own == 'there' or #seen > 0 then ledger.sighted_ms = ledger.clock_ms end
   if ours or unsure or contains(seen, ledger.holder) then ledger.holder_ms = ledger.clock_ms end
+  if rival then ledger.rival_ms = ledger.clock_ms end
 end
 
 local function take_lease(call)
@@ -124,25 +140,24 @@ local function leads(call)
 end
 
 -- Returns whether nothing is left of this silent host.
-local function end_processes(host, ended)
-  local claims = claims_of(host)
-  if not claims then return true end
-  local fewer = false
+local function end_processes(host, was_gone, ended)
+  local claims, gone, fewer = claims_of(host) or {}, was_gone, false
   for _, one in ipairs(ended) do
-    if one[1] == host and claims[one[2]] then
+    if one[1] == host then
+      gone = gone or one[2] == ''
+      fewer = fewer or claims[one[2]] ~= nil
       claims[one[2]] = nil
-      fewer = true
     end
   end
   if fewer then put_claims(host, claims) end
-  return next(claims) == nil
+  return gone and next(claims) == nil
 end
 
 local function drop_ended(call)
   local forgotten, left = false, false
   for host, entry in pairs(all_entries()) do
     local silent_ms = ledger.clock_ms - entry.beat_ms
-    if silent_ms >= SILENT_MS and host ~= call.host and end_processes(host, call.ended) then
+    if silent_ms >= SILENT_MS and host ~= call.host and end_processes(host, entry.gone, call.ended) then
       if silent_ms >= FORGOTTEN_MS then
         forget_host(host)
         forgotten = true
@@ -192,8 +207,13 @@ local function orders()
   return answers
 end
 
+-- Whether the caller has this version. Versions begin anew with a ledger, so an equal one may be of another.
+local function has(call, field)
+  return call.generation == ledger.generation and call[field] == ledger[field]
+end
+
 local function planned(call)
-  if ledger.epoch == call.epoch then return false end
+  if has(call, 'epoch') then return false end
   local texts = ask('HMGET', 'plan', 'memory')
   local plan, memory = texts[1] or '', texts[2] or ''
   if #plan + #memory > PLAN_BYTES_MAX then malformed('plan') end
@@ -212,7 +232,7 @@ local function beat(call, record, claims)
   elseif ledger.run_id ~= run_id or call.generation > ledger.generation then
     gather_again(call, time_ms, run_id)
   end
-  pass_time(call, time_ms)
+  ledger.clock_ms, ledger.time_ms = later(call, time_ms), time_ms
   take_host(call, record, claims)
   see_scheduler(call)
   take_lease(call)
@@ -223,9 +243,9 @@ local function beat(call, record, claims)
   return {
     'beaten', ledger.generation, ledger.clock_ms, waited, ledger.leader, leads(call) and ledger.token,
     alone(call.host) and 1 or 0, ledger.plan_format, ledger.epoch, planned(call),
-    {ledger.holder, ledger.unit, ledger.sighted_ms, ledger.holder_ms},
-    ledger.orders_version, ledger.orders_version ~= call.orders_version and orders(),
-    ledger.members_version, ledger.members_version ~= call.members_version and names_of('host:'),
+    {ledger.holder, ledger.unit, ledger.sighted_ms, ledger.holder_ms, ledger.rival_ms},
+    ledger.orders_version, not has(call, 'orders_version') and orders(),
+    ledger.members_version, not has(call, 'members_version') and names_of('host:'),
     leads(call) and told(),
   }
 end

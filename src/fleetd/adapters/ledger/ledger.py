@@ -69,7 +69,7 @@ class RedisLedger:
         return self._heard
 
     def fault(self) -> str | None:
-        """Why Redis gave no answer to what was said last; None: it did, or nothing was sent."""
+        """Why Redis gave no proper answer to what was said last; None: it did, or nothing was sent."""
         return self._fault
 
     def commands(self) -> tuple[tuple[Any, ...], ...]:
@@ -82,14 +82,13 @@ class RedisLedger:
         return (self._command(beat_arguments(call)),)
 
     def take(self, replies: list[Any]) -> None:
-        if not replies:
-            return
-        try:
-            self._heard = self._answer(replies[0], beat_reply)
-        except SourceUnavailableError as error:
-            self._fault = str(error)
-            if isinstance(replies[0], exceptions.ResponseError) and error_code(replies[0]) == "NOPERM":
-                self._heard = Refusal(code=Code.NO_RIGHTS, about=self._fault)
+        for reply in replies:
+            try:
+                self._heard = self._answer(reply, beat_reply)
+            except SourceUnavailableError as error:
+                self._fault = str(error)
+                if isinstance(reply, exceptions.ResponseError) and error_code(reply) == "NOPERM":
+                    self._heard = Refusal(code=Code.NO_RIGHTS, about=self._fault)
 
     def missed(self) -> None:
         self._said = None
@@ -169,8 +168,8 @@ class RedisLedger:
             return answer(reply)
         except MalformedError as error:
             raise SourceUnavailableError(
-                f"What {server} has in {self._key} was not written by this fleetd ({error}): see who else writes to "
-                "it; deleted, it is made anew from what the hosts know"
+                f"what {server} has in {self._key} was not written by fleetd ({error}): see who else writes to it; "
+                "deleted, it is made anew from what the hosts know"
             ) from None
 
 

@@ -30,6 +30,7 @@ _NUMBERS = {
     "SILENT_MS": rules.SILENT_MS,
     "FORGOTTEN_MS": rules.FORGOTTEN_MS,
     "HERE_MS": slot.HERE_MS,
+    "RIVAL_MS": slot.RIVAL_MS,
     "GHOST_MS": slot.GHOST_MS,
 }
 _PARTS = ("store", "beat", "calls")

@@ -10,7 +10,8 @@ if redis.replicate_commands then redis.replicate_commands() end -- Redis 4 lets 
 local KEY = KEYS[1]
 local SCALARS = {
   'format', 'fleet', 'run_id', 'generation', 'clock_ms', 'time_ms', 'gathering_ms', 'leader', 'leader_nonce', 'token',
-  'until_ms', 'epoch', 'committed_ms', 'holder', 'unit', 'sighted_ms', 'holder_ms', 'orders_version', 'members_version',
+  'until_ms', 'epoch', 'committed_ms', 'holder', 'unit', 'sighted_ms', 'holder_ms', 'rival_ms', 'orders_version',
+  'members_version',
   'hosts', -- how many
   'telling', -- how many of them have beaten and are not gone
   'plan_format', -- the newest that all of these know
@@ -21,7 +22,7 @@ local UNITS = {there = true, kept = true, gone = true}
 -- Ends the script with this reply.
 local function stop(reply) error({reply = reply}) end
 local function refuse(code, about, wait_ms, over) stop({'refused', code, about or '', wait_ms or 0, over or 0}) end
-local function malformed(field) refuse('malformed', string.sub(field, 1, 100)) end
+local function malformed(field) stop({'malformed', string.sub(field, 1, 100)}) end
 
 local function ask(command, ...)
   local reply = redis.pcall(command, KEY, ...)
@@ -88,7 +89,7 @@ end
 -- A host that was only named.
 local function bare(beat_ms)
   return {
-    boot_id = '', nonce = '', replaced_nonce = '', beat_ms = beat_ms, told_generation = 0, fit = false,
+    boot_id = '', nonce = '', replaced_nonce = '', sent_ms = 0, beat_ms = beat_ms, told_generation = 0, fit = false,
     plan_format = 0, gone = false, missing = {}, scheduler = {},
   }
 end

@@ -34,7 +34,6 @@ class Code(StrEnum):
     CLAIMS = "claims"  # it does not fit
     SLOT = "slot"  # another host's scheduler lives, or may
     LEASE = "lease"  # another host leads
-    MALFORMED = "malformed"  # what is kept was not written by a fleetd; only of a ledger that others can write to
     EPOCH = "epoch"  # another plan was committed since
     ALONE = "alone"  # no other host has a record, so a plan is nobody's business
 
@@ -54,7 +53,8 @@ class Beat(Value, frozen=True, kw_only=True):
     sent_ms: int = 0  # by the machine's clock since its boot: grows with each call, over restarts of fleetd too
     generation: int = 0
     clock_ms: int = 0
-    members: tuple[str, ...] = ()  # only while the truth is gathered; kept by each host on its disk
+    #: Only while the truth is gathered. Each host keeps them on its disk, and then adds those of an answer to its own.
+    members: tuple[str, ...] = ()
     fit: bool = True
     plan_format: int = 1
     own_scheduler: OwnScheduler = "unknown"
@@ -83,7 +83,7 @@ class Told(Value, frozen=True, kw_only=True):
 
 
 class BeatReply(Value, frozen=True, kw_only=True):
-    """The answer to a beat. What has not changed since the caller's last is left out (None)."""
+    """The answer to a beat. What has not changed since the caller's last in this generation is left out (None)."""
 
     generation: int
     clock_ms: int

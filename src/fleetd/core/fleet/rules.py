@@ -192,6 +192,8 @@ def _leads(state: LedgerState, call: Beat) -> bool:
 def _reply(state: LedgerState, call: Beat) -> BeatReply:
     leads = _leads(state, call)
     planned = state.planned if leads else structs.replace(state.planned, memory="")
+    # Versions begin anew with a ledger, so an equal one may be of another.
+    same = call.generation == state.generation
     return BeatReply(
         generation=state.generation,
         clock_ms=state.clock_ms,
@@ -201,12 +203,12 @@ def _reply(state: LedgerState, call: Beat) -> BeatReply:
         alone=_alone(state, call.host),
         plan_format=min((e.plan_format for e in state.hosts.values() if e.plan_format and not e.gone), default=0),
         epoch=planned.epoch,
-        planned=planned if planned.epoch != call.epoch else None,
+        planned=None if same and planned.epoch == call.epoch else planned,
         slot=state.slot,
         orders_version=state.orders_version,
-        orders=state.orders if call.orders_version != state.orders_version else None,
+        orders=None if same and call.orders_version == state.orders_version else state.orders,
         members_version=state.members_version,
-        members=tuple(sorted(state.hosts)) if call.members_version != state.members_version else None,
+        members=None if same and call.members_version == state.members_version else tuple(sorted(state.hosts)),
         told={h: _told(state, h, e) for h, e in state.hosts.items()} if leads else None,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import structs
 
 from fleetd.core.fleet.calls import BeatReply, Code, OwnScheduler, Refusal
-from fleetd.core.fleet.state import Planned, Slot
+from fleetd.core.fleet.state import HOSTS_MAX, Planned, Slot
 from fleetd.core.model.decision import Clamp
 from fleetd.core.model.facts import Value
 from fleetd.core.model.reasons.base import ConnectionSource
@@ -17,6 +17,7 @@ class FleetKnown(Value, frozen=True, kw_only=True):
     generation: int = 0
     clock_ms: int = 0
     members: tuple[str, ...] = ()
+    gathers: bool = True  # whether the ledger is to be told of the members: it asks, or has not answered yet
     sources: dict[ConnectionSource, str] = {}  # of which this host's workers take connections: their identities
     # Of the last answers, None: nothing was answered since fleetd's start, or the truth was gathered since.
     members_version: int | None = None
@@ -25,31 +26,35 @@ class FleetKnown(Value, frozen=True, kw_only=True):
     planned: Planned | None = None
 
     def heard(self, reply: BeatReply) -> FleetKnown:
-        """With an answer. One of another generation was perhaps given from an older state, so all is asked anew.
-
-        While the truth is gathered the ledger may not know of all members yet, so those that we know are kept.
-        """
+        """With an answer. One of another generation was perhaps given from an older state, so all is asked anew."""
         known = self
         if reply.generation != self.generation:
             known = FleetKnown(members=self.members, orders=self.orders, sources=self.sources)
         else:
             known = structs.replace(known, members_version=reply.members_version, orders_version=reply.orders_version)
-        members = known.members if reply.members is None else reply.members
-        if reply.gathering is not None:
-            members = tuple(sorted({*members, *known.members}))
-            known = structs.replace(known, members_version=None)  # the first answer after it has them all
+        if reply.gathering is not None:  # the first answer after it has all members, and none that is forgotten
+            known = structs.replace(known, members_version=None)
         return structs.replace(
             known,
             generation=reply.generation,
             clock_ms=reply.clock_ms,
-            members=members,
+            members=self._members(reply),
+            gathers=reply.gathering is not None,
             orders=known.orders if reply.orders is None else reply.orders,
             planned=known.planned if reply.planned is None else reply.planned,
         )
 
+    def _members(self, reply: BeatReply) -> tuple[str, ...]:
+        """A ledger that gathers may have forgotten some, so until it has them all, those that we know stay."""
+        if reply.members is None:
+            return self.members
+        if reply.gathering is None:
+            return reply.members
+        return tuple(sorted({*reply.members, *self.members})[:HOSTS_MAX])
+
     def worth_keeping(self) -> FleetKnown:
         """For the disk: what a lost ledger is told."""
-        return structs.replace(self, clock_ms=0, members_version=None, orders_version=None, planned=None)
+        return structs.replace(self, clock_ms=0, gathers=True, members_version=None, orders_version=None, planned=None)
 
 
 class Share(Value, frozen=True, kw_only=True):

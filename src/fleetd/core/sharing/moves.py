@@ -60,12 +60,14 @@ def _to_a_second_host(fleet: Fleet) -> Iterator[Move]:
             givers = [p for p in places if p.room.name in hosts and not p.fixed and p.count > p.low]
             takers = [p for p in places if p.room.name not in hosts and not p.refusal()]
             for giver in givers:
-                if takers and not (giver.count == 1 and _loses(giver, takers)):
+                if takers and not _loses(giver, takers):
                     yield Move(giver, min(takers, key=growth_order), queue=queue)
 
 
 def _loses(giver: Place, takers: list[Place]) -> bool:
     """Whether a queue that two hosts serve would lose one of them."""
+    if giver.count > 1:
+        return False
     taker = min(takers, key=growth_order)
     hosts = giver.room.name, taker.room.name
     covered = (giver.coverage_of(queue) for queue in giver.queues)
@@ -78,9 +80,9 @@ def _from_pressure(fleet: Fleet) -> Iterator[Move]:
         for profile in reversed(fleet.profiles):
             places = fleet.places[profile.name]
             giver = next((p for p in places if p.room is room and not p.fixed and p.count > p.low), None)
-            if giver is None or giver.breaks:
+            if giver is None:
                 continue
             takers = [p for p in places if p.room is not room and not p.room.pressed and not p.refusal()]
             takers = [p for p in takers if (p.room.instances + 1) / (p.room.report.cores or 1) < room.ratio]
-            if takers:
+            if takers and not _loses(giver, takers):
                 yield Move(giver, min(takers, key=growth_order))
