@@ -177,3 +177,40 @@ class GrowsAgain(FleetCheck):
             kept = {n for n in profile.numbers if n in memory.people.pins or n in memory.units.failures}
             serving = rig.serving(profile.name)
             assert serving >= profile.max_instances - len(kept), f"{rig.machine.name} has {serving} instances"
+
+
+class PeopleFirst(FleetCheck):
+    """Law 6: an instance that a person stopped is not started again, whoever leads."""
+
+    def __init__(self) -> None:
+        self.stopped: dict[tuple[str, int], float] = {}  # until when, by the host's clock
+        self.unnoticed: set[tuple[str, int]] = set()  # since then its fleetd has not completed a tick
+
+    def on_event(self, storm: FleetStorm, name: str, rig: HostRig, detail: int) -> None:
+        host, number = rig.machine, storm.number(rig, detail)
+        if name in {"power_lost", "boot", "join"}:
+            self._forget({key for key in self.stopped if key[0] == host.name})
+        elif name in {"kill_fleetd", "stop_fleetd", "crash_in_tick"}:
+            self._forget({key for key in self.unnoticed if key[0] == host.name})
+        elif name in {"hand_start", "hand_stop", "kill_worker"}:
+            self._forget({(host.name, number)})
+        if name != "hand_stop" or not rig.runs or rig.waits or host.frozen or not host.powered or rig.hit is not None:
+            return
+        memory = rig.ticker.host_memory
+        ours = number in memory.drains or number in memory.starts or number in memory.units.failures
+        if memory.units.seen.get(number) == "active" and host.units[number].state == "active" and not ours:
+            kept_seconds = host.policy.pace.pin_seconds
+            self.stopped[host.name, number] = rig.clock.now_seconds() + kept_seconds
+            self.unnoticed.add((host.name, number))
+
+    def _forget(self, keys: set[tuple[str, int]]) -> None:
+        self.unnoticed -= keys
+        self.stopped = {key: until for key, until in self.stopped.items() if key not in keys}
+
+    def before_step(self, storm: FleetStorm, rig: HostRig, step: Step) -> None:
+        until = self.stopped.get((rig.machine.name, step.key), 0.0)
+        kept = step.verb == "start" and rig.clock.now_seconds() < until
+        assert not kept, f"{rig.machine.name} starts {step.unit}, which a person stopped"
+
+    def after_tick(self, storm: FleetStorm, rig: HostRig, result: TickResult) -> None:
+        self.unnoticed = {key for key in self.unnoticed if key[0] != rig.machine.name}

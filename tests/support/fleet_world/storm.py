@@ -65,12 +65,12 @@ def host_settings() -> st.SearchStrategy[HostSettings]:
     )
 
 
-def fleets() -> st.SearchStrategy[list[HostSettings]]:
-    return st.lists(host_settings(), min_size=2, max_size=4)
+def fleets(*, hosts_max: int = 4) -> st.SearchStrategy[list[HostSettings]]:
+    return st.lists(host_settings(), min_size=2, max_size=hosts_max)
 
 
 def schedules(names: Sequence[str] = EVERYTHING, *, events: int = 12) -> st.SearchStrategy[Schedule]:
-    event = st.tuples(st.sampled_from(names), st.integers(0, 3), st.integers(0, 39))
+    event = st.tuples(st.sampled_from(names), st.integers(0, 4), st.integers(0, 39))
     return st.lists(st.tuples(st.integers(0, 12), event), min_size=events - 6, max_size=events)
 
 
