@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -36,9 +36,13 @@ class StillLoop(asyncio.SelectorEventLoop):
         return 0.0
 
 
-async def _one_by_one(*readings: Awaitable[Any]) -> list[Any]:
+async def _one_by_one(*readings: Coroutine[Any, Any, Any]) -> list[Any]:
     """None of the readings waits, unless its whole host stands still."""
-    return [await reading for reading in readings]
+    try:
+        return [await reading for reading in readings]
+    finally:
+        for reading in readings:  # fleetd died in one of them
+            reading.close()
 
 
 _NO_DEADLINE = nullcontext()
