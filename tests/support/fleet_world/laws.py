@@ -17,6 +17,7 @@ UNHEARD_SECONDS = 45.0
 #: A clock that was set, ticks and beats add this to a time that was watched.
 SLACK_SECONDS = 35.0
 SURPLUS_TICKS = 2
+GATHERING_SECONDS_MAX = 330
 
 
 def takeover_seconds(storm: FleetStorm) -> float:
@@ -167,6 +168,11 @@ class GrowsAgain(FleetCheck):
     def at_end(self, storm: FleetStorm) -> None:
         storm.shared.max_connections = 400
         storm.fleet.advance(70)  # the number of others' connections is trusted again
+        for _ in range(GATHERING_SECONDS_MAX // 10):
+            state = storm.fleet.ledger.state
+            if state is not None and state.gathering_ms is None:
+                break
+            storm.fleet.advance(10)  # a host that will not come back is waited for
         for rig in storm.up():
             storm.want(rig, rig.machine.policy.profiles[0].max_instances)
         slowest = max(rig.machine.policy.pace.tick_seconds for rig in storm.rigs)
