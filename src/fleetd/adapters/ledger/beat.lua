@@ -81,8 +81,8 @@ local function take_host(call, record, claims)
     fit = call.fit,
     plan_format = call.plan_format,
     gone = false,
-    missing = checked_by_source(call.missing, 'missing'),
-    scheduler = checked_by_source(call.scheduler, 'scheduler'),
+    missing = checked_by_source(claims and call.missing or before.missing, 'missing'),
+    scheduler = checked_by_source(claims and call.scheduler or before.scheduler, 'scheduler'),
   })
   changes['record:' .. host] = record
   if claims then changes['claims:' .. host] = claims end
