@@ -12,6 +12,7 @@ from fleetd.core.capacity.admission import ScarcityMemory
 from fleetd.core.carry_out import carry_out
 from fleetd.core.demand.needed import DemandMemory
 from fleetd.core.evidence.weigh import EvidenceMemory
+from fleetd.core.fleet.view import Share
 from fleetd.core.instances.assess import assess
 from fleetd.core.instances.host_memory import Failure, HostMemory, UnitMemory, Watch
 from fleetd.core.instances.host_tick import Hold, HostConstraints, HostDecision
@@ -36,11 +37,14 @@ from fleetd.core.model.reasons.counts import (
     TargetStopped,
     UnitUnfit,
 )
+from fleetd.core.model.reasons.fleet import OtherHostsSeen
 from fleetd.core.model.reasons.scheduler import SchedulerHeld, SchedulerNeverHere
+from fleetd.core.model.reasons.sharing import NoHostTakesMore, NotTaken
 from fleetd.core.model.reasons.units import MoreThanAdmitted, PinKind, SystemdResult
 from fleetd.core.plan import FleetMemory, plan
 from fleetd.words.reasons import sentence
 from tests.support.builders.decisions import NOW, ROOMY, decide, pinned, planned, watched
+from tests.support.builders.fleets import fleet_view
 from tests.support.builders.readings import (
     MIB,
     bouncer,
@@ -220,6 +224,15 @@ def pool_is_full() -> tuple[Clamp, ...]:
     return plan(tick_of(rules, shot), FleetMemory()).clamps
 
 
+def by_the_leader() -> tuple[Clamp, ...]:
+    """The leader wants more than any host has, and more than this host's max."""
+    clamp = Clamp(reason=NoHostTakesMore(missing_instances=2, hosts=(NotTaken(host="w2", why="max"),), more_hosts=0))
+    share = Share(needed_instances=11, desired_instances=9, clamps=(clamp,))
+    shot = snapshot(policy(), redis=sidekiq(), postgres=ROOMY, units=systemd())
+    view = structs.replace(fleet_view(), shares={"default-first": share})
+    return plan(structs.replace(tick_of(policy(), shot), fleet=view), FleetMemory()).clamps
+
+
 BUSY = CoresShort(share=0.9, limit=0.8)
 
 THEIRS = UnfitUnit(unit=TEMPLATE_UNIT, file=f"/etc/systemd/system/{TEMPLATE_UNIT}", foreign=True, faults=())
@@ -273,6 +286,13 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
         "mastodon-sidekiq@ is masked, so systemd does not start @1, @2, @3, @4, @5, @6: "
         "systemctl unmask mastodon-sidekiq@",
     ),
+    ClampCode.FLEET: (
+        lambda: under(HostConstraints(refusal=OtherHostsSeen(hosts=("w2",)))),
+        "workers of w2 are seen, but this host shares no ledger with them, so nothing grows: set "
+        'fleet.ledger = "redis" on every host, and let its Redis user write fleetd:*',
+    ),
+    ClampCode.SHARED: (by_the_leader, "the plan of w2, which leads the fleet, is for another min or max of this host"),
+    ClampCode.NO_HOST: (by_the_leader, "2 more are wanted, and no host takes it: w2 (at its max)"),
     ClampCode.NO_NUMBER_FREE: (in_all_numbers, "every other number is in use or draining"),
     ClampCode.START_FAILED: (
         lambda: done(6, hosts=HostMemory().with_failures({InstanceKey(2): FAILED})),

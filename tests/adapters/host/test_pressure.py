@@ -147,3 +147,11 @@ def test_the_load_of_the_last_minute_per_core(root: Path, monkeypatch: pytest.Mo
     assert read(root).load_per_core == 1.625
     (root / "proc/loadavg").write_text("nan")
     assert read(root).load_per_core is None
+
+
+def test_the_cores_that_may_be_used_are_those_of_the_quota(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert read(root).cores == 8
+    (root / "sys/fs/cgroup").mkdir(parents=True, exist_ok=True)
+    (root / "sys/fs/cgroup/cpu.max").write_text("250000 100000\n")
+    assert read(root).cores == 3

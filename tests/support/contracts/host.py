@@ -64,10 +64,17 @@ async def memory_of_instances_is_known_where_systemd_is(stage: HostStage) -> Non
     assert (await stage.source.read(None)).resident_bytes == {}
 
 
+async def cores_are_counted(stage: HostStage) -> None:
+    cores = (await stage.source.read(None)).cores
+    assert cores is not None
+    assert cores >= 1
+
+
 host_source_contract: tuple[HostCheck, ...] = (
     memory_is_what_a_reading_needs,
     what_is_rendered_is_read,
     memory_of_instances_is_known_where_systemd_is,
+    cores_are_counted,
 )
 
 ClockCheck = Callable[[Clock], None]

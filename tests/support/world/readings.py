@@ -179,6 +179,7 @@ def host_facts(world: World) -> HostFacts:
         rendered=rendered,
         pressure=world.pressure,
         load_per_core=world.load_per_core,
+        cores=4,
         oom_kills_total=world.oom_kills_total,
         code=CodeStamp(digest=world.code, version=world.code),
         unit_digests={TEMPLATE_UNIT: world.unit_file, SCHEDULER_UNIT: world.unit_file},

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from fleetd.adapters.host.cores import usable_cores
 from fleetd.adapters.host.files import read_small_file
 from fleetd.adapters.host.memory_limits import held_bytes, limits_above
 from fleetd.adapters.host.unit_files import UnitFiles
@@ -83,6 +84,7 @@ class LinuxHost:
             rendered=self._rendered(),
             pressure=self._pressure(),
             load_per_core=self._load_per_core(),
+            cores=usable_cores(limit=self._root / "sys/fs/cgroup/cpu.max"),
             oom_kills_total=self._oom_kills_total(),
             code=read_stamp(self._settings_directory / CODE_FILE),
             unit_digests=self._unit_digests(),

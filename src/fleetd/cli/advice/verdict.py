@@ -22,6 +22,7 @@ ROUTINE_CLAMPS = ORDERED_CLAMPS | {
     ClampCode.ROLLING,
     ClampCode.LONG_JOB,
     ClampCode.YIELD,
+    ClampCode.SHARED,
 }
 #: Clamps because something could not be read.
 UNKNOWN_CLAMPS = frozenset(code for code in ClampCode if code.value.endswith("_unknown"))

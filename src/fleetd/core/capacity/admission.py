@@ -20,6 +20,7 @@ from fleetd.core.capacity.claims import Claims
 from fleetd.core.capacity.saturation import Saturation
 from fleetd.core.demand.needed import Needed, home
 from fleetd.core.instances.host_tick import HostTick
+from fleetd.core.instances.left_over import orphans
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamps, InstanceState
 from fleetd.core.model.facts import Value
@@ -59,6 +60,7 @@ class Admitted(Value, frozen=True, kw_only=True):
     spare: str | None
     scarcity: ScarcityMemory
     stepped_back: bool  # one was let go because the database is saturated
+    gives_back: dict[str, int] = {}  # by removed profile: how many of its left over instances go for the budget
 
 
 def admit(
@@ -89,7 +91,13 @@ def admit(
             stepped_back = admission.let_one_go(reasons.SteppedBack(saturated=why))
         if may_yield(scarcity, tick.now_seconds) and admission.yield_one(scarcity.profile or ""):
             scarcity = structs.replace(scarcity, yielded_seconds=tick.now_seconds)
-    return Admitted(counts=admission.counts, spare=admission.spare(), scarcity=scarcity, stepped_back=stepped_back)
+    return Admitted(
+        counts=admission.counts,
+        spare=admission.spare(),
+        scarcity=scarcity,
+        stepped_back=stepped_back,
+        gives_back=admission.gives_back,
+    )
 
 
 def remember_starving(memory: ScarcityMemory, profile: str | None, now_seconds: float) -> ScarcityMemory:
@@ -118,6 +126,19 @@ def unattributable(source: SourceBudget, budget: ConnectionBudget) -> reasons.Ot
     )
 
 
+def free_bytes(tick: HostTick) -> int | None:
+    """Memory of this host for new instances, less what young ones will still grow to; None: unknown."""
+    if tick.machine is None:
+        return None
+    to_come = [
+        max(0, tick.grown_bytes(v.profile) - (v.resident_bytes or 0))
+        for v in tick.active
+        if v.profile is not None and v.is_capacity
+        if v.state == InstanceState.STARTING or v.state_age_seconds < GROWN_SECONDS
+    ]
+    return memory_left_bytes(tick.policy, tick.machine, to_come)
+
+
 class _Admission:
     """The counts admitted so far, and the connections, memory and pool still left."""
 
@@ -127,27 +148,15 @@ class _Admission:
         self.desired = desired
         self.running = tick.running
         self.counts = {name: min(tick.running[name], goal) for name, goal in desired.items()}
+        self.gives_back: dict[str, int] = {}
         self._clamps = clamps
         self._budget, self._claims = limits.budget, limits.claims
         self._saturation = limits.saturation
         self._claimed = limits.claims.total_connections
         self._trial, self._pool_trial = limits.saturation.trial, limits.saturation.pool_trial
         self._pool_left = limits.saturation.pool_left_connections
-        instance_bytes = tick.policy.memory.instance_bytes
-        sizes = tick.constraints.grown_bytes
-        self._grown_bytes = {p.name: sizes.get(p.name, instance_bytes) for p in tick.policy.profiles}
-        self._left_bytes = self._free_bytes()
-
-    def _free_bytes(self) -> int | None:
-        if self.tick.machine is None:
-            return None
-        to_come = [
-            max(0, self._grown_bytes.get(v.profile, self.policy.memory.instance_bytes) - (v.resident_bytes or 0))
-            for v in self.tick.active
-            if v.profile is not None and v.is_capacity
-            if v.state == InstanceState.STARTING or v.state_age_seconds < GROWN_SECONDS
-        ]
-        return memory_left_bytes(self.policy, self.tick.machine, to_come)
+        self._grown_bytes = {p.name: tick.grown_bytes(p.name) for p in tick.policy.profiles}
+        self._left_bytes = free_bytes(tick)
 
     def grow(self, needed: Needed | None) -> str | None:
         """Grow every profile to `min`, then the rest by importance. Returns the most important profile that starves."""
@@ -316,7 +325,10 @@ class _Admission:
         self._cut(reason, profile.name, before, before - 1)
 
     def give_way(self) -> None:
-        """If claims exceed the budget, let the least important instances go until the rest fits, down to `min`."""
+        """If claims exceed the budget, let the least important instances go until the rest fits, down to `min`.
+
+        First those left over of a profile that was removed: they are nobody's `min`.
+        """
         total = self._claims.total_connections
         if self._budget.excess_connections(total, total) <= 0:
             return
@@ -324,14 +336,33 @@ class _Admission:
         for profile in self.policy.profiles:
             going = max(0, self.running[profile.name] - self.counts[profile.name])
             staying -= going * profile.claim_connections
+        staying = self._give_back(total, staying)
         for profile in reversed(self.policy.profiles):
             before, name = self.counts[profile.name], profile.name
             while self._budget.excess_connections(total, staying) > 0 and self.counts[name] > profile.min_instances:
                 self.counts[name] -= 1
                 staying -= profile.claim_connections
-            source = self._budget.tightest(total)
-            if self.counts[name] < before and source is not None:
-                reason = reasons.ClaimsAboveBudget(
-                    source=source.source, claimed_connections=total, budget_connections=source.budget_connections
-                )
+            reason = self._above_budget(total)
+            if self.counts[name] < before and reason is not None:
                 self._cut(reason, name, before, self.counts[name])
+
+    def _give_back(self, total: int, staying: int) -> int:
+        """Let orphans go until the rest fits; none that people keep. Returns the claims that stay then."""
+        for view in reversed(orphans(self.tick)):
+            if self._budget.excess_connections(total, staying) <= 0:
+                break
+            name = view.profile or ""
+            self.gives_back[name] = self.gives_back.get(name, 0) + 1
+            staying -= view.claim_connections
+        reason = self._above_budget(total)
+        if self.gives_back and reason is not None:
+            self._clamps.add(reason)
+        return staying
+
+    def _above_budget(self, total: int) -> reasons.ClaimsAboveBudget | None:
+        source = self._budget.tightest(total)
+        if source is None:
+            return None
+        return reasons.ClaimsAboveBudget(
+            source=source.source, claimed_connections=total, budget_connections=source.budget_connections
+        )

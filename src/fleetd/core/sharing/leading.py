@@ -1,0 +1,143 @@
+"""The leader's part of a tick: all hosts as one, how many are needed and desired of it, and which host gets how many.
+
+Law 3: while the leader can't read Redis, nothing is needed or not needed: what runs is kept, as on one host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import structs
+
+from fleetd.core.demand.cause import need_of
+from fleetd.core.demand.desired import HoldWindow, desired_instances
+from fleetd.core.demand.needed import DemandMemory, Needed, needed_instances, remember
+from fleetd.core.demand.unserved import UnservedMemory, remember_unserved, unserved
+from fleetd.core.instances.host_tick import HostTick
+from fleetd.core.model import reasons
+from fleetd.core.model.decision import Clamp, Clamps
+from fleetd.core.model.facts import Value
+from fleetd.core.sharing.differences import differences
+from fleetd.core.sharing.fleet_plan import FleetClamp, FleetCounts, FleetPlan
+from fleetd.core.sharing.merged import FleetTick, fleet_tick
+from fleetd.core.sharing.report import HostReport
+from fleetd.core.sharing.scheduler_host import named_scheduler_host
+from fleetd.core.sharing.share import NAMED_MAX, Shares, share
+
+
+class SharingMemory(Value, frozen=True, kw_only=True):
+    """What the leader remembers between ticks, and the next leader finds in the ledger. Times of the fleet clock."""
+
+    demand: DemandMemory = DemandMemory()
+    windows: dict[str, HoldWindow] = {}  # by profile of the fleet
+    unserved: UnservedMemory = UnservedMemory()
+    moved_seconds: float | None = None  # when an instance was last moved without need
+
+
+class FleetShared(Value, frozen=True, kw_only=True):
+    """The plan for all hosts, with what led to it."""
+
+    plan: FleetPlan
+    memory: SharingMemory
+    fleet: FleetTick
+    needed: Needed | None  # None: Redis is unknown
+    unserved: reasons.QueuesUnserved | None  # None: every queue is served, or that is unknown
+    differences: tuple[reasons.SettingDiffers, ...]  # in which other hosts differ from the leader
+
+
+def plan_fleet(
+    tick: HostTick,
+    own: HostReport,
+    told: Mapping[str, HostReport],
+    memory: SharingMemory,
+    previous: FleetPlan | None,
+    *,
+    clock_seconds: float,
+    maintenance: frozenset[str] = frozenset(),
+) -> FleetShared:
+    """Decide for all hosts. `own`: the leader's report (report_of), `told`: the others' (merged.there)."""
+    others = {host: report for host, report in told.items() if host != own.host}
+    fleet = fleet_tick(tick, own, others, clock_seconds, maintenance)
+    needed, memory = _needed(fleet.tick, memory)
+    clamps = Clamps()
+    desired, windows = desired_instances(fleet.tick, needed, memory.windows, clamps)
+    shares = share(
+        desired,
+        fleet.profiles,
+        fleet.reports,
+        previous,
+        maintenance=maintenance,
+        now_seconds=clock_seconds,
+        moved_seconds=memory.moved_seconds,
+    )
+    running = fleet.tick.running
+    windows = {
+        name: structs.replace(w, grew_seconds=clock_seconds) if shares.counts[name] > running[name] else w
+        for name, w in windows.items()
+    }
+    sidekiq = fleet.tick.sidekiq
+    return FleetShared(
+        plan=FleetPlan(
+            leader=own.host,
+            profiles=_counts(fleet, needed, desired, shares, list(clamps)),
+            hosts=shares.hosts,
+            scheduler_host=named_scheduler_host(fleet.reports, maintenance),
+        ),
+        memory=structs.replace(memory, windows=windows, moved_seconds=shares.moved_seconds),
+        fleet=fleet,
+        needed=needed,
+        unserved=unserved(memory.unserved, sidekiq) if sidekiq is not None else None,
+        differences=tuple(found for host in sorted(others) for found in differences(own, others[host])),
+    )
+
+
+def _needed(tick: HostTick, memory: SharingMemory) -> tuple[Needed | None, SharingMemory]:
+    if tick.sidekiq is None:
+        return None, memory
+    silent = {v.profile for v in tick.active if v.lacks_heartbeat}
+    queues = frozenset(q for p in tick.policy.profiles if p.name in silent for q, _ in p.queues)
+    demand = remember(tick.policy, memory.demand, tick.sidekiq, tick.now_seconds, queues)
+    lone = remember_unserved(tick.policy, memory.unserved, tick.sidekiq, tick.now_seconds)
+    return needed_instances(tick, tick.sidekiq, demand), structs.replace(memory, demand=demand, unserved=lone)
+
+
+def _counts(
+    fleet: FleetTick, needed: Needed | None, desired: dict[str, int], shares: Shares, clamps: list[Clamp]
+) -> tuple[FleetCounts, ...]:
+    tick = fleet.tick
+    raw = needed.instances if needed is not None else tick.running
+    found = []
+    for profile in fleet.profiles:
+        name, running = profile.name, tick.running[profile.name]
+        own = [_clamp(fleet, c) for c in clamps if c.profile == name]
+        last = shares.clamps.get(name)
+        need = None
+        if needed is not None and tick.sidekiq is not None and shares.counts[name] != running:
+            need = need_of(tick, profile.profile, needed, tick.sidekiq)
+        found.append(
+            FleetCounts(
+                name=name,
+                needed_instances=raw[name],
+                desired_instances=desired[name],
+                shared_instances=shares.counts[name],
+                running_instances=running,
+                clamps=(*own, *([last] if last is not None else [])),
+                need=need,
+            )
+        )
+    return tuple(found)
+
+
+def _clamp(fleet: FleetTick, clamp: Clamp) -> FleetClamp:
+    """As the plan has it. Keys of the imaginary host mean nothing elsewhere."""
+    reason = clamp.reason
+    if isinstance(reason, reasons.HeartbeatsMissing):
+        keys = reason.keys
+        reason = reasons.HeartbeatsMissingThere(
+            workers=tuple(fleet.worker(key) for key in keys[:NAMED_MAX]), more_workers=max(0, len(keys) - NAMED_MAX)
+        )
+    return FleetClamp(
+        reason=reason,  # type: ignore[arg-type]  # those of demand/desired.py; a test holds FleetReason to them
+        before_instances=clamp.before_instances,
+        after_instances=clamp.after_instances,
+    )
