@@ -39,8 +39,12 @@ from fleetd.core.model.reasons.counts import (
 from fleetd.core.model.reasons.scheduler import SchedulerHeld, SchedulerNeverHere
 from fleetd.core.model.reasons.units import MoreThanAdmitted, PinKind, SystemdResult
 from fleetd.core.plan import FleetMemory, plan
+from fleetd.core.sharing.fleet_plan import clamps_of
+from fleetd.core.sharing.leading import SharingMemory, plan_fleet
+from fleetd.core.sharing.report import report_of
 from fleetd.words.reasons import sentence
-from tests.support.builders.decisions import NOW, ROOMY, decide, pinned, planned, watched
+from tests.support.builders.decisions import CALM, NOW, ROOMY, decide, pinned, planned, watched
+from tests.support.builders.hosts import beat, tick
 from tests.support.builders.readings import (
     MIB,
     bouncer,
@@ -212,6 +216,16 @@ def yields() -> tuple[Clamp, ...]:
     return plan(tick_of(rules, shot), FleetMemory(scarcity=hungry)).clamps
 
 
+def on_two_hosts(*, busy: int, limits: HostConstraints | None = None) -> tuple[Clamp, ...]:
+    """What w2 is told by the leader w1, each with one instance."""
+    queues = (queue("default", busy=busy), *(queue(q) for q in CALM))
+    leader = tick("w1", queues=queues, others=(beat("w2", 1),), constraints=limits)
+    other = report_of(tick("w2", constraints=limits), HostMemory())
+    own = structs.replace(report_of(leader, HostMemory()), cores=1)
+    shared = plan_fleet(leader, own, {"w2": other}, SharingMemory(), None, clock_seconds=NOW)
+    return clamps_of(shared.plan, "w2")
+
+
 def pool_is_full() -> tuple[Clamp, ...]:
     rules = policy()
     units, beats = fleet(1)
@@ -360,6 +374,14 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
         never_ending,
         "@1 is past its drain deadline, but runs a job that was pushed back before, so it may finish; `systemctl stop "
         "mastodon-sidekiq@1` ends it now, and what it runs starts over once more",
+    ),
+    ClampCode.SHARED: (
+        lambda: on_two_hosts(busy=12),
+        "3 are wanted on all hosts together; 1 more goes to w2, which has room (1 runs there on 4 cores)",
+    ),
+    ClampCode.NO_HOST: (
+        lambda: on_two_hosts(busy=12, limits=HostConstraints(refusal=BUSY)),
+        "1 more is wanted, and no host takes it: w1 (under pressure), w2 (under pressure)",
     ),
 }
 
