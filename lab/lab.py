@@ -45,6 +45,7 @@ class Lab:
         self.kept = False
         self._holder: subprocess.Popen[str] | None = None
         self._inner = 0
+        self._parted = False
         self._running: list[namespaces.Process] = []
         self._recording = threading.Lock()
 
@@ -127,15 +128,15 @@ class Lab:
 
     # Hosts
 
-    def add_host(self, name: str, run: Sequence[str] = (), base: str = "/") -> Host:
+    def add_host(self, name: str, run: Sequence[str] = (), base: str = "/", *, hostname: str = "") -> Host:
         """Add a host, not booted yet. It runs the services in `run` and no others of those that the lab knows.
 
         `base`: what is installed on it: this machine's files, or those of another root that has systemd and D-Bus;
-        several with colons between, the topmost first.
+        several with colons between, the topmost first. `hostname`: what it calls itself, if not `name`.
         """
         if name in self.hosts:
             raise LabError(f"There is a host {name!r} already.")
-        host = Host(self, name, len(self.hosts) + 1, tuple(run), base)
+        host = Host(self, name, len(self.hosts) + 1, tuple(run), base, hostname or name)
         self.hosts[name] = host
         return host
 
@@ -153,7 +154,22 @@ class Lab:
         for host in self.hosts.values():
             host.write("/etc/hosts", f"127.0.0.1 localhost\n::1 localhost\n{names}")
 
-    # The lab's network, seen from this machine
+    # The lab's network
+
+    def part(self, hosts: Sequence[Host]) -> None:
+        """Part the network: these hosts reach each other, the others reach each other, and this machine the others."""
+        if not self._parted:
+            self.ip("link", "add", "lab1", "type", "bridge")
+            self.ip("link", "set", "lab1", "up")
+            self._parted = True
+        for host in hosts:
+            host.plug_into("lab1")
+
+    def reunite(self) -> None:
+        """Undo `part`."""
+        for host in self.hosts.values():
+            if host.running:
+                host.plug_into("lab0")
 
     def network(self) -> contextlib.AbstractContextManager[None]:
         """Within the block, this thread's new sockets reach the hosts: `with lab.network(): socket.create_…`."""

@@ -59,6 +59,56 @@ def two_hosts(
     return TwoHosts(lab, main, worker, standby)
 
 
+@dataclass(frozen=True)
+class ManyHosts:
+    """Three worker VMs with Mastodon's code and fleetd, whose Redis is wherever three Sentinels say.
+
+    Database, first primary and first replica are three VMs with a Sentinel each. So any one VM may be lost, and an
+    isolated primary may take a worker with it, without the others losing their database or most of the Sentinels.
+    """
+
+    lab: Lab
+    main: Host
+    """PostgreSQL and a Sentinel."""
+    redis: tuple[Host, Host]
+    """The first primary and the first replica, with a Sentinel each."""
+    workers: tuple[Host, ...]
+    """w1, w2, w3"""
+
+    @property
+    def sentinels(self) -> tuple[Host, ...]:
+        """The hosts with a Sentinel."""
+        return (self.main, *self.redis)
+
+
+def many_hosts(
+    lab: Lab,
+    *,
+    workers: int = 3,
+    max_connections: int = 100,
+    boot_seconds: float = 0.5,
+    cron_seconds: float = 10.0,
+    down_after_seconds: float = 5.0,
+    fleetd: Path | None = install.PROJECT,
+) -> ManyHosts:
+    """Prepare `main`, `redis1`, `redis2` and the workers `w1` to `w3`; call `lab.boot()` next.
+
+    As in `two_hosts`, fleetd is installed, but not enabled, and without a configuration. `down_after_seconds`: how long
+    the Sentinels wait for an answer before they replace the primary.
+    """
+    main = lab.add_host("main", run=("postgresql", "redis-sentinel"))
+    services.postgres(main, max_connections)
+    first, second = (lab.add_host(name, run=("redis-server", "redis-sentinel")) for name in ("redis1", "redis2"))
+    services.redis(first)
+    services.redis(second, replica_of=first.address)
+    for host in (main, first, second):
+        services.sentinel(host, first.address, down_after_seconds=down_after_seconds)
+    settings = mastodon.environment("main", boot_seconds=boot_seconds, cron_seconds=cron_seconds)
+    settings = mastodon.by_sentinels(settings, [host.name for host in (main, first, second)])
+    added = tuple(add_worker(lab, f"w{number + 1}", settings, fleetd=fleetd) for number in range(workers))
+    return ManyHosts(lab, main, (first, second), added)
+
+
 def one_host(lab: Lab, *, boot_seconds: float = 0.5) -> Host:
     """One VM as Mastodon's guide installs it: Redis and Postgres beside the workers, and no database password.
 
@@ -74,9 +124,11 @@ def one_host(lab: Lab, *, boot_seconds: float = 0.5) -> Host:
     return host
 
 
-def add_worker(lab: Lab, name: str, settings: dict[str, str], *, fleetd: Path | None = install.PROJECT) -> Host:
+def add_worker(
+    lab: Lab, name: str, settings: dict[str, str], *, fleetd: Path | None = install.PROJECT, hostname: str = ""
+) -> Host:
     """Add a worker VM: Mastodon's code, and fleetd with its units from the source `fleetd`, if there is one."""
-    host = lab.add_host(name)
+    host = lab.add_host(name, hostname=hostname)
     mastodon.install(host, settings)
     _install_fleetd(lab, host, fleetd)
     return host

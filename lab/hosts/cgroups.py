@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from lab.errors import LabError
+from lab.waiting import wait_until
 
 PREFIX = "fleetd-lab-"
 
@@ -49,6 +50,26 @@ def processes(group: Path) -> list[int]:
         return [int(line) for line in (group / "cgroup.procs").read_text().split()]
     except (FileNotFoundError, ProcessLookupError):
         return []
+
+
+def freeze(group: Path, timeout_seconds: float) -> None:
+    """Stop every process in a group and below where it is, and wait until all have stopped."""
+    _set_frozen(group, "1", timeout_seconds)
+
+
+def thaw(group: Path, timeout_seconds: float) -> None:
+    """Undo `freeze`."""
+    _set_frozen(group, "0", timeout_seconds)
+
+
+def _set_frozen(group: Path, frozen: str, timeout_seconds: float) -> None:
+    (group / "cgroup.freeze").write_text(frozen)
+    wait_until(
+        f"{group.name} is {'frozen' if frozen == '1' else 'thawed'}",
+        lambda: f"frozen {frozen}" in (group / "cgroup.events").read_text(),
+        timeout_seconds,
+        every=0.01,
+    )
 
 
 def remove(group: Path, timeout_seconds: float = 30.0) -> bool:

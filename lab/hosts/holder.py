@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import IO
 
-from lab.hosts import cgroups, namespaces
+from lab.hosts import cgroups, limits, namespaces
 
 STATE = Path("/run/fleetd-lab")
 NETWORK = "10.77"  # 10.77.0.0/16, in the lab's own network namespace only
@@ -99,6 +99,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # Ctrl-C is for the program that made the lab
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    limits.raise_inotify()
     disks = STATE / name / "hosts"
     disks.mkdir(exist_ok=True)
     unshare = ["unshare", "--pid", "--mount", "--net", "--fork", "--kill-child", "--"]

@@ -28,9 +28,11 @@ class Host:
     written to the disk survives `reboot`, except in /run, /tmp and /dev.
     """
 
-    def __init__(self, lab: "Lab", name: str, number: int, run: tuple[str, ...], base: str) -> None:
+    def __init__(self, lab: "Lab", name: str, number: int, run: tuple[str, ...], base: str, hostname: str) -> None:
         self.lab = lab
         self.name = name
+        self.hostname = hostname
+        """What it calls itself. A clone's is another host's."""
         self.address = f"{holder.NETWORK}.0.{number + 10}"
         self.services = run
         self.pid = 0
@@ -38,7 +40,7 @@ class Host:
         self._folder = holder.STATE / lab.name / "hosts" / name
         self._launcher: subprocess.Popen[str] | None = None
         disk.mount(self._folder, lab.inner, base)
-        disk.prepare(self.disk, name, run)
+        disk.prepare(self.disk, hostname, run)
         for service in run:
             self.enable(service)
 
@@ -67,7 +69,7 @@ class Host:
         self.lab.say(f"{self.name}: booting systemd")
         group = cgroups.create(self.lab.name, self.name)
         self._launcher, self.pid = launch(
-            self.lab.inner, group, [str(self._folder / "root"), self.name, self.address], self._plug_in
+            self.lab.inner, group, [str(self._folder / "root"), self.hostname, self.address], self._plug_in
         )
         booting.wait_for_systemd(self, timeout)
         self.lab.record()
@@ -256,23 +258,30 @@ class Host:
         """Undo `cut`."""
         self.lab.ip("link", "set", self._port, "up")
 
+    def plug_into(self, bridge: str) -> None:
+        """Connect it to this bridge of the lab's network and to no other, see `Lab.part`."""
+        self.lab.ip("link", "set", self._port, "master", bridge)
+
+    @property
+    def group(self) -> Path:
+        """Its control group, as seen from this machine."""
+        return cgroups.of_lab(self.lab.name) / self.name
+
     def freeze(self, timeout: float = PATIENCE_SECONDS) -> None:
         """Stop every process of the host where it is, like a paused VM. Its clocks go on."""
-        self._set_frozen("1", timeout)
+        cgroups.freeze(self.group, timeout)
 
     def thaw(self, timeout: float = PATIENCE_SECONDS) -> None:
         """Undo `freeze`."""
-        self._set_frozen("0", timeout)
+        cgroups.thaw(self.group, timeout)
 
-    def _set_frozen(self, frozen: str, timeout: float) -> None:
-        group = cgroups.of_lab(self.lab.name) / self.name
-        (group / "cgroup.freeze").write_text(frozen)
-        wait_until(
-            f"{self.name} is {'frozen' if frozen == '1' else 'thawed'}",
-            lambda: f"frozen {frozen}" in (group / "cgroup.events").read_text(),
-            timeout,
-            every=0.01,
-        )
+    def freeze_unit(self, unit: str, timeout: float = PATIENCE_SECONDS) -> None:
+        """Stop every process of one service where it is. Mind systemd's watchdog, which then ends it."""
+        cgroups.freeze(self.group / "system.slice" / unit_name(unit), timeout)
+
+    def thaw_unit(self, unit: str, timeout: float = PATIENCE_SECONDS) -> None:
+        """Undo `freeze_unit`."""
+        cgroups.thaw(self.group / "system.slice" / unit_name(unit), timeout)
 
     def wait_until(self, what: str, check: Callable[[], bool], timeout: float = PATIENCE_SECONDS) -> None:
         """Wait until `check` is true, for at most `timeout` seconds. Raises LabError otherwise."""

@@ -23,6 +23,7 @@ from typing import IO, Literal
 from lab.errors import LabError
 from lab.hosts import holder, namespaces
 from lab.hosts.host import Host
+from lab.jobs import sentinels
 from lab.jobs.lengths import Lengths
 from lab.jobs.resp import Connection, RedisError
 from lab.waiting import PATIENCE_SECONDS
@@ -42,6 +43,7 @@ SPREAD = 0.8
 
 _BATCH_SECONDS = 0.02
 _RETRY_SECONDS = 0.2
+_REPLICA_MS = "1000"
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class Load:
     """What to enqueue. `timestamps`: as up to Sidekiq 7 (float seconds) or as from 8.0 on (integer milliseconds).
 
     `job_scale` multiplies the durations. `query_share` is the part of each that is spent in a query on Postgres.
-    `lengths` replaces the queues' own durations.
+    `lengths` replaces the queues' own durations. `sentinels`: addresses that are asked for the primary, instead of the
+    one Redis given. `replicas`: how many must have a job before it counts as enqueued for sure.
     """
 
     phases: Sequence[Phase]
@@ -69,6 +72,8 @@ class Load:
     namespace: str = ""
     password: str = ""
     lengths: Lengths | None = None
+    sentinels: Sequence[str] = ()
+    replicas: int = 0
 
     def mean_threads(self, phase: Phase) -> float:
         """The mean number of busy threads in this phase (Little's law: rate × mean duration)."""
@@ -155,8 +160,8 @@ def push(connection: Connection, jobs: Sequence[Job], load: Load, record: IO[str
         commands.append(("LPUSH", f"{prefix}queue:{job.queue}", payload(job, now, load.timestamps)))
     sure = False
     try:
-        connection.pipeline([*commands, ("EXEC",)])
-        sure = True
+        *_, acknowledged = connection.pipeline([*commands, ("EXEC",), ("WAIT", str(load.replicas), _REPLICA_MS)])
+        sure = isinstance(acknowledged, int) and acknowledged >= load.replicas
     finally:
         for job in jobs:
             entry = {"jid": job.jid, "queue": job.queue, "class": job.job_class, "at": now, "sure": sure}
@@ -259,7 +264,7 @@ def run(address: str, load: Load, jobs: Iterator[Job], record: IO[str]) -> int:
             coming = next(jobs, None)
         if waiting:
             try:
-                connection = connection or Connection(address, password=load.password, timeout=10)
+                connection = connection or _open(address, load)
             except (OSError, RedisError):
                 time.sleep(_RETRY_SECONDS)
                 continue
@@ -275,6 +280,12 @@ def run(address: str, load: Load, jobs: Iterator[Job], record: IO[str]) -> int:
     if connection is not None:
         connection.close()
     return count
+
+
+def _open(address: str, load: Load) -> Connection:
+    if load.sentinels:
+        address = sentinels.primary_address(load.sentinels)
+    return Connection(address, password=load.password, timeout=10)
 
 
 def main() -> None:

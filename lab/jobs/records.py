@@ -5,7 +5,7 @@ import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from lab.lab import Lab
 from lab.setup import mastodon
 
 _TAKEN_SECONDS = 3.0
+Window = tuple[float, float]
+"""From one Unix time to another."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Waits:
 class Tally:
     """The count of all jobs that loaders and schedulers certainly enqueued.
 
-    `enqueued` = done + waiting + running + lost. `repeated` jobs were done more than once.
+    `enqueued` = done + waiting + running + lost + excused. `repeated` jobs were done more than once.
     """
 
     enqueued: int
@@ -62,6 +64,8 @@ class Tally:
     waits: Mapping[str, Waits]
     done_by_unit: Mapping[tuple[str, str], int]
     """(host, unit) → jobs done."""
+    excused: tuple[str, ...] = ()
+    """Neither done nor there, but enqueued or begun in a time that is excused."""
 
     @property
     def settled(self) -> bool:
@@ -110,21 +114,28 @@ def enqueued(lab: Lab) -> dict[str, dict[str, Any]]:
     return found
 
 
-def tally(main: Host, *, password: str = "", namespace: str = "") -> Tally:
-    """Count what became of the jobs. Redis on `main` must answer. The count is exact once nothing is under way."""
+def tally(main: Host, *, password: str = "", namespace: str = "", excused: Sequence[Window] = ()) -> Tally:
+    """Count what became of the jobs. Redis on `main` must answer. The count is exact once nothing is under way.
+
+    `main` is any host with Redis; where there are several, the primary. `excused`: times in which Redis itself may have
+    lost what it had confirmed, as in a failover. A job that was enqueued or begun then is neither lost nor repeated.
+    """
     # A job that was just fetched is in no queue and has not begun. It is lost only if nobody begins it.
     deadline = time.monotonic() + _TAKEN_SECONDS
-    while (counted := _count(main, password, namespace)).lost and time.monotonic() < deadline:
+    while (counted := _count(main, password, namespace, excused)).lost and time.monotonic() < deadline:
         time.sleep(0.2)
     return counted
 
 
-def _count(main: Host, password: str, namespace: str) -> Tally:
+def _count(main: Host, password: str, namespace: str, excused: Sequence[Window]) -> Tally:
     lab = main.lab
     # Redis first: a job that moves on meanwhile is then counted where it went, and not as lost on the way.
     in_redis = _jids_in_redis(main, password, namespace)
-    known = {jid for jid, entry in enqueued(lab).items() if entry["sure"]}
+    pushes = enqueued(lab)
+    known = {jid for jid, entry in pushes.items() if entry["sure"]}
     all_runs = runs(lab.hosts.values())
+    moments = [(jid, entry["at"]) for jid, entry in pushes.items()] + [(run.jid, run.started_at) for run in all_runs]
+    pardoned = {jid for jid, at in moments if any(begin <= at <= end for begin, end in excused)}
     done: dict[str, int] = defaultdict(int)
     by_unit: dict[tuple[str, str], int] = defaultdict(int)
     running: set[str] = set()
@@ -139,15 +150,17 @@ def _count(main: Host, password: str, namespace: str) -> Tally:
     waiting = open_jobs & (in_redis - running)
     if open_jobs - waiting - running:  # lost, or pushed back or failed meanwhile
         waiting |= (open_jobs - running) & _jids_in_redis(main, password, namespace)
+    gone = open_jobs - waiting - running
     return Tally(
         enqueued=len(known),
         done=len(known & done.keys()),
         waiting=len(waiting),
         running=len(running),
-        lost=tuple(sorted(open_jobs - waiting - running)),
-        repeated=tuple(sorted(jid for jid, times in done.items() if times > 1)),
+        lost=tuple(sorted(gone - pardoned)),
+        repeated=tuple(sorted(jid for jid, times in done.items() if times > 1 and jid not in pardoned)),
         waits=_waits(all_runs),
         done_by_unit=dict(by_unit),
+        excused=tuple(sorted(gone & pardoned)),
     )
 
 

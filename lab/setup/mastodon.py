@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lab.hosts import disk
@@ -45,6 +45,13 @@ def environment(
     if port == 6432:
         settings["PREPARED_STATEMENTS"] = "false"  # as Mastodon's documentation says for PgBouncer
     return settings
+
+
+def by_sentinels(settings: Mapping[str, str], sentinels: Sequence[str]) -> dict[str, str]:
+    """The same settings, with a Redis that these Sentinels name. `sentinels`: names or addresses of their hosts."""
+    kept = {name: value for name, value in settings.items() if name not in ("REDIS_HOST", "REDIS_PORT")}
+    listed = ",".join(f"{host}:{services.SENTINEL_PORT}" for host in sentinels)
+    return {**kept, "REDIS_SENTINEL_MASTER": services.SENTINEL_MASTER, "REDIS_SENTINELS": listed}
 
 
 def install(host: Host, settings: Mapping[str, str]) -> None:

@@ -17,6 +17,7 @@ PACKAGES = (
     "iproute2",
     "python3-venv",
     "redis-server",
+    "redis-sentinel",
     "postgresql",
     "pgbouncer",
     "ruby-sidekiq",
@@ -28,7 +29,7 @@ PACKAGES = (
     "libjemalloc2",
     "curl",
 )
-_SERVICES = ("redis-server", "postgresql", "pgbouncer", "prometheus", "prometheus-node-exporter")
+_SERVICES = ("redis-server", "redis-sentinel", "postgresql", "pgbouncer", "prometheus", "prometheus-node-exporter")
 _POLICY = Path("/usr/sbin/policy-rc.d")
 
 

@@ -1,4 +1,4 @@
-"""The services of a main or database VM: Debian's Redis, PostgreSQL and PgBouncer, configured for the lab.
+"""The services of a main or database VM: Debian's Redis, Sentinel, PostgreSQL and PgBouncer, configured for the lab.
 
 Call these before the host boots, or restart the service afterwards.
 """
@@ -18,6 +18,8 @@ DB_PASSWORD = "lab-mastodon"  # noqa: S105 - not a secret: it is valid only in t
 MONITOR_PASSWORD = "lab-fleetd"  # noqa: S105
 STATS_PASSWORD = "lab-stats"  # noqa: S105
 REPLICATION_PASSWORD = "lab-replication"  # noqa: S105
+SENTINEL_MASTER = "mymaster"
+SENTINEL_PORT = 26379
 
 _ROLES = f"""
 CREATE ROLE mastodon LOGIN CREATEDB PASSWORD '{DB_PASSWORD}';
@@ -45,13 +47,36 @@ host replication replication {holder.NETWORK}.0.0/16 scram-sha-256
 """
 
 
-def redis(host: Host, password: str | None = None) -> None:
-    """Redis for the whole lab on port 6379. It loses nothing even when it is killed."""
-    secret = "" if password is None else f"requirepass {password}\n"
+def redis(host: Host, password: str | None = None, *, replica_of: str = "") -> None:
+    """Redis for the whole lab on port 6379. It loses nothing even when it is killed.
+
+    `replica_of`: the address of its primary, if it is to begin as a replica. Sentinels may change that later.
+    """
+    secret = "" if password is None else f"requirepass {password}\nmasterauth {password}\n"
+    primary = f"replicaof {replica_of} 6379\n" if replica_of else ""
     host.write(
         "/etc/redis/redis.conf",
         "bind * -::*\nprotected-mode no\nport 6379\ndir /var/lib/redis\nloglevel notice\nlogfile ''\n"
-        f'save ""\nappendonly yes\nappendfsync always\ntcp-keepalive 60\n{secret}',
+        f'save ""\nappendonly yes\nappendfsync always\ntcp-keepalive 60\n'
+        f"repl-diskless-sync yes\nrepl-diskless-sync-delay 0\n{secret}{primary}",
+        mode=0o640,
+        owner="redis",
+    )
+
+
+def sentinel(host: Host, primary: str, *, quorum: int = 2, down_after_seconds: float = 5.0) -> None:
+    """A Sentinel on port 26379. It watches the Redis at the address `primary` as SENTINEL_MASTER, with all replicas.
+
+    Its failovers begin when `quorum` Sentinels have had no answer for `down_after_seconds`, and when more than half
+    of all agree on who does it.
+    """
+    name = SENTINEL_MASTER
+    host.write(
+        "/etc/redis/sentinel.conf",
+        f"bind * -::*\nprotected-mode no\nport {SENTINEL_PORT}\ndir /var/lib/redis\nlogfile ''\n"
+        f"sentinel monitor {name} {primary} 6379 {quorum}\n"
+        f"sentinel down-after-milliseconds {name} {down_after_seconds * 1000:.0f}\n"
+        f"sentinel failover-timeout {name} 10000\n",
         mode=0o640,
         owner="redis",
     )

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from fleetd.core.model.decision import Plan, Step, StepResult
-from fleetd.core.model.facts import DatabaseFacts, HostFacts, PgBouncerFacts, SidekiqFacts, SystemdFacts, Value
+from fleetd.core.fleet.calls import Admit, Admitted, Beat, BeatReply, Commit, Refusal
+from fleetd.core.model.decision import Step, StepResult
+from fleetd.core.model.facts import DatabaseFacts, HostFacts, PgBouncerFacts, SidekiqFacts, SystemdFacts
 from fleetd.core.model.history import Batch, Recording
 from fleetd.core.model.status import Status
 
@@ -66,24 +67,41 @@ class HostSource(Protocol):
         ...
 
 
-class LedgerView(Value, frozen=True, kw_only=True):
-    """What a beat returns."""
-
-    token: int | None  # this host's lease; None: another host holds it
-    plan: Plan | None
-    fleet_memory: bytes | None
-
-
 class Ledger(Protocol):
-    """Where the plan and the fleet's memory live; in-process for a single host."""
+    """What the hosts of a fleet share; core/fleet has its rules. A call that can't be made raises nothing in a beat.
 
-    async def beat(self, now_seconds: float) -> LedgerView:
-        """Take or renew the lease, and read what is written."""
+    A beat travels with the reading of Sidekiq, so that a host alone, or one that follows, needs one round trip a tick.
+    """
+
+    def say(self, call: Beat) -> None:
+        """What the next reading tells the ledger."""
         ...
 
-    async def commit(self, plan: Plan, fleet_memory: bytes, token: int) -> bool:
-        """Write the plan if `token` still holds and the plan's epoch is higher than the last; False: it was refused."""
+    def heard(self) -> BeatReply | Refusal | None:
+        """The answer to what the last reading told; None: there was none."""
         ...
+
+    def fault(self) -> str | None:
+        """Why there was no answer, for the operator; None: there was one, or nothing was sent."""
+        ...
+
+    async def admit(self, call: Admit) -> Admitted:
+        """Ask for leave to start. Raises SourceUnavailableError: then nothing is granted."""
+        ...
+
+    async def commit(self, call: Commit) -> Refusal | None:
+        """Write the leader's plan; None: it was taken. Raises SourceUnavailableError."""
+        ...
+
+    async def order(self, about: str, what: str | None) -> Refusal | None:
+        """Write a person's order to the fleet, or end it (None). Raises SourceUnavailableError."""
+        ...
+
+    async def forget(self, host: str) -> Refusal | None:
+        """Free what a host had that will not come back. Raises SourceUnavailableError."""
+        ...
+
+    async def close(self) -> None: ...
 
 
 class MemoryStore(Protocol):

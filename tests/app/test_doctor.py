@@ -252,6 +252,17 @@ def test_whoever_only_observes_is_shown_no_way_over_and_not_told_to_boot_workers
     assert (only.what, only.line) == ("fleetd.service is not enabled", "sudo systemctl enable --now fleetd.service")
 
 
+def test_a_target_that_people_stopped_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = {"fleetd.service": "active", "mastodon-sidekiq.target": "inactive"}
+    monkeypatch.setattr(
+        "fleetd.app.doctor.units.systemctl",
+        lambda *words, **_: f"UnitFileState=enabled\nActiveState={shown[words[-1]]}\n",
+    )
+    [check] = services(SETTINGS, {}, ())
+    assert (check.verdict, check.what) == ("look", "mastodon-sidekiq.target is stopped")
+    assert check.line == "sudo systemctl start mastodon-sidekiq.target"
+
+
 def test_a_unit_of_ones_own_is_no_fault_while_fleetd_only_observes() -> None:
     file = "/etc/systemd/system/mastodon-sidekiq@.service"
     theirs = {TEMPLATE_UNIT: UnfitUnit(unit=TEMPLATE_UNIT, file=file, foreign=True, faults=())}

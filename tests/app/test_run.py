@@ -123,7 +123,7 @@ def test_with_a_taken_port_only_the_metrics_are_missing(
 def test_with_a_bug_in_every_tick_it_goes_on_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path}/no-bus")
     daemon = daemon_at(free_port(), tmp_path)
-    daemon._loop.ticker.ledger = None  # type: ignore[assignment]
+    daemon._loop.ticker.planned = None  # type: ignore[assignment]
 
     async def scenario() -> None:
         running = asyncio.create_task(daemon.run())
@@ -131,7 +131,7 @@ def test_with_a_bug_in_every_tick_it_goes_on_and_says_so(tmp_path: Path, monkeyp
         assert not running.done(), running.exception()
         told = daemon._loop.status_now()
         assert told is not None
-        assert told.problems[0].startswith("a tick failed because of a bug in fleetd (AttributeError, tick.py line")
+        assert told.problems[0].startswith("a tick failed because of a bug in fleetd (AttributeError, plan.py line")
         daemon._loop.stop()
         await asyncio.wait_for(running, WAIT_SECONDS)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec import structs
 
 from fleetd.adapters.database.pgbouncer import PgBouncerConsole
 from fleetd.adapters.database.postgres import PostgresConnections
@@ -30,16 +31,17 @@ def test_direct_then_pgbouncer_then_a_replica_as_well() -> None:
         sources, _ = open_sources(settings, endpoints, BoottimeClock())
         assert isinstance(sources.database, PostgresConnections)
         assert (sources.pgbouncer, sources.replica) == (None, None)
-        old = sources.sidekiq, sources.database
+        assert sources.ledger is not None
+        old = sources.sidekiq, sources.database, sources.ledger
 
         closes = exchange(sources, *configured("DB_PORT=6432\n"))
         assert isinstance(sources.pgbouncer, PgBouncerConsole)
         assert not sources.database, "Postgres behind it is not named"
         assert sources.sidekiq is not old[0]
-        assert closes == [old[0].close, old[1].close]
+        assert closes == [source.close for source in old]
 
         closes = exchange(sources, *configured("REPLICA_DB_NAME=m\n"))
-        assert len(closes) == 2
+        assert len(closes) == 3
         assert sources.pgbouncer is None
         assert sources.replica is not None
         await close_sources(sources)
@@ -54,5 +56,15 @@ def test_a_replica_is_read_as_a_replica() -> None:
             assert source is not None
             with pytest.raises(SourceUnavailableError, match=name):
                 await source.read()
+
+    asyncio.run(go())
+
+
+def test_a_host_that_is_alone_has_no_ledger() -> None:
+    async def go() -> None:
+        settings, endpoints = configured("")
+        sources, _ = open_sources(structs.replace(settings, ledger="local"), endpoints, BoottimeClock())
+        assert sources.ledger is None
+        await close_sources(sources)
 
     asyncio.run(go())

@@ -181,6 +181,21 @@ def test_a_file_that_cannot_be_used_gives_a_sentence(tmp_path: Path) -> None:
         assert str(path) in str(caught.value)
 
 
+def test_a_pipe_that_nobody_writes_to_does_not_hold_fleetd_up(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ConfigError, match="no profile"):
+        load(pipe)
+
+
+def test_a_pipe_that_somebody_writes_to_is_read() -> None:
+    reader, writer = os.pipe()
+    os.write(writer, PROFILE.encode())
+    os.close(writer)
+    assert load(f"/dev/fd/{reader}").policy.profiles
+    os.close(reader)
+
+
 def test_a_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "fleetd.toml").write_text(PROFILE)
     assert load(tmp_path / "fleetd.toml") == parse(PROFILE)

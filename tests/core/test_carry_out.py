@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
 from fleetd.core.carry_out import carry_out
 from fleetd.core.instances.drain import DRAIN_ORDERS_MAX
-from fleetd.core.instances.host_memory import Failure, HostMemory, UnitMemory, Watch
+from fleetd.core.instances.host_memory import Failure, HostMemory, Rollout, UnitMemory, Watch
 from fleetd.core.instances.host_tick import HostConstraints, HostDecision
 from fleetd.core.instances.lifecycle import Drain
 from fleetd.core.instances.scheduler import SchedulerDecision
-from fleetd.core.model.decision import Plan, Step
-from fleetd.core.model.facts import ProcessFacts, SidekiqFacts, UnitFacts
+from fleetd.core.model.decision import Plan, ProfilePlan, Step
+from fleetd.core.model.facts import ProcessFacts, RenderedSettings, SidekiqFacts, UnitFacts
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy_tables import PacePolicy, Policy
 from fleetd.core.model.reasons.counts import MemoryStalled
 from fleetd.core.model.reasons.scheduler import SchedulerNeverHere, SchedulerStarted
-from fleetd.core.model.reasons.units import MoreThanAdmitted, PinKind, SchedulerSurplus, SystemdResult
+from fleetd.core.model.reasons.units import MoreThanAdmitted, PinKind, ReplaceCause, SchedulerSurplus, SystemdResult
 from tests.support.builders.decisions import NOW, pinned, planned
 from tests.support.builders.readings import machine, process, sidekiq, snapshot, systemd, tag, tick_of, unit
 from tests.support.world.ports import policy, strict
@@ -293,3 +294,26 @@ def test_only_what_is_configured_is_touched() -> None:
 
 def test_a_step_names_its_unit() -> None:
     assert Step(verb="start", key=InstanceKey(3), why=CAUSE).unit == "mastodon-sidekiq@3.service"
+
+
+def test_what_a_rollout_lets_go_of_a_removed_profile_is_not_let_go_once_more_for_the_budget() -> None:
+    units, beats = serving(1, 2, 3, 7)
+    rules = policy(strict("new", numbers="7-9", low=1))
+    left = {InstanceKey(n): RenderedSettings(profile="old", digest="d", threads=5, db_pool=7) for n in (1, 2, 3)}
+    rollout = Rollout(
+        cause=ReplaceCause.UNCONFIGURED,
+        left=dict.fromkeys(left, ""),
+        current=InstanceKey(1),
+        total_instances=3,
+        since_seconds=NOW - 5.0,
+    )
+    new, old = (
+        ProfilePlan(needed_instances=n, desired_instances=n, admitted_instances=n - gone)
+        for n, gone in ((1, 0), (3, 1))
+    )
+    plan = structs.replace(planned(0), profiles={"w1": {"new": new, "old": old}})
+    for memory, drained in (
+        (HostMemory(left_over=left, rollout=rollout), [("quiet", 1)]),
+        (HostMemory(left_over=left), [("quiet", 3)]),
+    ):
+        assert did(host(units, *beats, plan=plan, rules=rules, memory=memory)) == drained

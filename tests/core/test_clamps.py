@@ -12,6 +12,7 @@ from fleetd.core.capacity.admission import ScarcityMemory
 from fleetd.core.carry_out import carry_out
 from fleetd.core.demand.needed import DemandMemory
 from fleetd.core.evidence.weigh import EvidenceMemory
+from fleetd.core.fleet.view import Share
 from fleetd.core.instances.assess import assess
 from fleetd.core.instances.host_memory import Failure, HostMemory, UnitMemory, Watch
 from fleetd.core.instances.host_tick import Hold, HostConstraints, HostDecision
@@ -36,15 +37,14 @@ from fleetd.core.model.reasons.counts import (
     TargetStopped,
     UnitUnfit,
 )
+from fleetd.core.model.reasons.fleet import OtherHostsSeen
 from fleetd.core.model.reasons.scheduler import SchedulerHeld, SchedulerNeverHere
+from fleetd.core.model.reasons.sharing import NoHostTakesMore, NotTaken
 from fleetd.core.model.reasons.units import MoreThanAdmitted, PinKind, SystemdResult
 from fleetd.core.plan import FleetMemory, plan
-from fleetd.core.sharing.fleet_plan import clamps_of
-from fleetd.core.sharing.leading import SharingMemory, plan_fleet
-from fleetd.core.sharing.report import report_of
 from fleetd.words.reasons import sentence
-from tests.support.builders.decisions import CALM, NOW, ROOMY, decide, pinned, planned, watched
-from tests.support.builders.hosts import beat, tick
+from tests.support.builders.decisions import NOW, ROOMY, decide, pinned, planned, watched
+from tests.support.builders.fleets import fleet_view
 from tests.support.builders.readings import (
     MIB,
     bouncer,
@@ -216,22 +216,21 @@ def yields() -> tuple[Clamp, ...]:
     return plan(tick_of(rules, shot), FleetMemory(scarcity=hungry)).clamps
 
 
-def on_two_hosts(*, busy: int, limits: HostConstraints | None = None) -> tuple[Clamp, ...]:
-    """What w2 is told by the leader w1, each with one instance."""
-    queues = (queue("default", busy=busy), *(queue(q) for q in CALM))
-    leader = tick("w1", queues=queues, others=(beat("w2", 1),), constraints=limits)
-    other = report_of(tick("w2", constraints=limits), HostMemory())
-    own = structs.replace(report_of(leader, HostMemory()), cores=1)
-    shared = plan_fleet(leader, own, {"w2": other}, SharingMemory(), None, clock_seconds=NOW)
-    return clamps_of(shared.plan, "w2")
-
-
 def pool_is_full() -> tuple[Clamp, ...]:
     rules = policy()
     units, beats = fleet(1)
     reading = sidekiq(queue("default", busy=40), processes=beats)
     shot = snapshot(rules, redis=reading, postgres=ROOMY, units=units, pgbouncer=bouncer(waiting=3))
     return plan(tick_of(rules, shot), FleetMemory()).clamps
+
+
+def by_the_leader() -> tuple[Clamp, ...]:
+    """The leader wants more than any host has, and more than this host's max."""
+    clamp = Clamp(reason=NoHostTakesMore(missing_instances=2, hosts=(NotTaken(host="w2", why="max"),), more_hosts=0))
+    share = Share(needed_instances=11, desired_instances=9, clamps=(clamp,))
+    shot = snapshot(policy(), redis=sidekiq(), postgres=ROOMY, units=systemd())
+    view = structs.replace(fleet_view(), shares={"default-first": share})
+    return plan(structs.replace(tick_of(policy(), shot), fleet=view), FleetMemory()).clamps
 
 
 BUSY = CoresShort(share=0.9, limit=0.8)
@@ -287,6 +286,13 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
         "mastodon-sidekiq@ is masked, so systemd does not start @1, @2, @3, @4, @5, @6: "
         "systemctl unmask mastodon-sidekiq@",
     ),
+    ClampCode.FLEET: (
+        lambda: under(HostConstraints(refusal=OtherHostsSeen(hosts=("w2",)))),
+        "workers of w2 are seen, but this host shares no ledger with them, so nothing grows: set "
+        'fleet.ledger = "redis" on every host, and let its Redis user write fleetd:*',
+    ),
+    ClampCode.SHARED: (by_the_leader, "the plan of w2, which leads the fleet, is for another min or max of this host"),
+    ClampCode.NO_HOST: (by_the_leader, "2 more are wanted, and no host takes it: w2 (at its max)"),
     ClampCode.NO_NUMBER_FREE: (in_all_numbers, "every other number is in use or draining"),
     ClampCode.START_FAILED: (
         lambda: done(6, hosts=HostMemory().with_failures({InstanceKey(2): FAILED})),
@@ -374,14 +380,6 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
         never_ending,
         "@1 is past its drain deadline, but runs a job that was pushed back before, so it may finish; `systemctl stop "
         "mastodon-sidekiq@1` ends it now, and what it runs starts over once more",
-    ),
-    ClampCode.SHARED: (
-        lambda: on_two_hosts(busy=12),
-        "3 are wanted on all hosts together; 1 more goes to w2, which has room (1 runs there on 4 cores)",
-    ),
-    ClampCode.NO_HOST: (
-        lambda: on_two_hosts(busy=12, limits=HostConstraints(refusal=BUSY)),
-        "1 more is wanted, and no host takes it: w1 (under pressure), w2 (under pressure)",
     ),
 }
 

@@ -7,9 +7,11 @@ from itertools import pairwise
 import pytest
 from msgspec import structs
 
+from fleetd.core.instances.orders import SetInstances
 from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT
 from fleetd.core.model.policy_tables import PacePolicy, SchedulerPolicy
 from fleetd.words.reasons import sentence
+from tests.support.world.fleets import settled
 from tests.support.world.ports import Rig, policy, strict, weighted
 from tests.support.world.world import World
 
@@ -246,6 +248,22 @@ def test_a_polkit_that_does_not_run_is_a_warning() -> None:
     [warning] = rig.status(rig.tick()).warnings
     assert "polkit does not run" in warning
     assert "systemctl start polkit" in warning
+
+
+def test_what_systemd_refuses_without_polkit_is_no_failure_and_is_ordered_again_once_it_runs() -> None:
+    rig = settled(
+        policy(strict(numbers="1-4", low=2), scheduler=SchedulerPolicy(place="here", threads=5, db_pool=7)), 2
+    )
+    rig.run(60.0)
+    rig.world.polkit_runs = False
+    rig.order(SetInstances(profile="default-first", instances=4, for_seconds=3600.0))
+    rig.run(300.0)
+    assert rig.serving() == 2
+    rig.world.polkit_runs = True
+    memory = rig.run(10.0)[-1].host.memory
+    assert memory.units.failures == {}
+    rig.run(60.0)
+    assert rig.serving() == 4
 
 
 def test_a_scheduler_boots_while_the_fleet_grows() -> None:

@@ -131,7 +131,7 @@ def test_in_tests_they_are_raised() -> None:
         await daemon.run(10.0)
 
     def breaks_tick(daemon: Daemon) -> None:
-        daemon.ticker.ledger = None  # type: ignore[assignment]
+        daemon.ticker.planned = None  # type: ignore[assignment]
 
     def breaks_source(daemon: Daemon) -> None:
         daemon.ticker.sources.sidekiq = BrokenSidekiq(daemon.world)

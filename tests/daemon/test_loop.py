@@ -9,9 +9,8 @@ import pytest
 
 from fleetd.core.instances.orders import Pause
 from fleetd.core.model.decision import Step, StepResult
-from fleetd.core.model.facts import Known
+from fleetd.core.model.facts import Known, Snapshot
 from fleetd.core.model.person import Person
-from fleetd.daemon.local_ledger import LocalLedger
 from fleetd.daemon.loop import STUCK_SECONDS
 from fleetd.errors import SourceUnavailableError
 from tests.support.virtual_time import run
@@ -60,14 +59,13 @@ def test_watchdog_is_fed_while_sources_hang() -> None:
 
 
 def test_watchdog_is_not_fed_when_a_tick_never_ends() -> None:
-    class StuckLedger(LocalLedger):
-        async def beat(self, now_seconds: float) -> object:  # type: ignore[override]
-            await asyncio.sleep(HANG_SECONDS)
-            raise AssertionError
+    async def hangs(host: str) -> Snapshot:
+        await asyncio.sleep(HANG_SECONDS)
+        raise AssertionError
 
     async def live() -> int:
         daemon = Daemon(World(policy()), watchdog_seconds=10.0)
-        daemon.ticker.ledger = StuckLedger()  # type: ignore[assignment]
+        daemon.ticker.sources.observe = hangs  # type: ignore[method-assign]
         task = asyncio.create_task(daemon.loop.run())
         await asyncio.sleep(STUCK_SECONDS * 4)
         task.cancel()
@@ -178,13 +176,13 @@ def test_nothing_is_started_on_a_plan_that_has_expired_meanwhile() -> None:
     async def live() -> list[str]:
         daemon = Daemon(World(policy()))
 
-        class SlowLedger(LocalLedger):
-            async def commit(self, plan: object, fleet_memory: bytes, token: int) -> bool:
-                done = await super().commit(plan, fleet_memory, token)  # type: ignore[arg-type]
-                daemon.clock.asleep_seconds = 20.0
-                return done
+        saves = daemon.store.save
 
-        daemon.ticker.ledger = SlowLedger()
+        def slowly(content: bytes) -> None:
+            saves(content)
+            daemon.clock.asleep_seconds = 20.0
+
+        daemon.store.save = slowly  # type: ignore[method-assign]
         return [r.result for r in (await daemon.ticker.tick()).results]
 
     assert run(live()) == ["skipped"]

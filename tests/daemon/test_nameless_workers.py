@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
-from fleetd.core.capacity.naming import SAID_SECONDS
+from fleetd.core.capacity.naming import SAID_SECONDS, NamingMemory, names_missing
 from fleetd.core.model.reasons.evidence import NamesMissing
 from fleetd.daemon.tick import TickResult
 from fleetd.words.reasons import sentence
@@ -79,3 +80,12 @@ def test_others_still_come_first() -> None:
     rig.world.other_clients += 14
     rig.run(300.0)
     assert rig.serving() == 2
+
+
+@pytest.mark.parametrize("open_connections", [True, False])
+def test_workers_without_any_connection_are_told_apart_from_nameless_ones(open_connections: bool) -> None:
+    missing = NamesMissing(names=("mastodon-sidekiq@1.w1",), count=1, seconds=30.0, none_seen=True)
+    memory = NamingMemory(missing_seconds={"mastodon-sidekiq@1.w1": 0.0}, others_connections=int(open_connections))
+    sign = names_missing(memory, 30.0)
+    assert sign == structs.replace(missing, none_open=not open_connections)
+    assert ("without any connection to Postgres" in sentence(sign)) != open_connections

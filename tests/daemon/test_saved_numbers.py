@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
@@ -13,7 +12,6 @@ from fleetd.core.instances.host_memory import HostMemory, PeoplesOrders
 from fleetd.core.instances.lifecycle import Pin
 from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.reasons.units import PinKind
-from fleetd.daemon.local_ledger import LocalLedger
 from tests.support.builders.json_numbers import kinds_of_numbers, with_numbers
 from tests.support.world.ports import FakeStore, Rig, policy, strict
 from tests.support.world.world import World
@@ -68,17 +66,3 @@ def test_no_other_number_in_host_json_ends_fleetd(number: str) -> None:
 @pytest.mark.parametrize("content", [b"[" * 100_000, b'{"x":' + b"[" * 100_000, b'{"boot_id":"\xff"}', b"null", b""])
 def test_no_content_of_host_json_ends_fleetd(content: bytes) -> None:
     assert rig_with(content).ticker.host_memory == HostMemory()
-
-
-@pytest.mark.parametrize("number", [DIGITS, "1e300"])
-def test_an_impossible_number_in_the_ledger_is_no_memory(number: str) -> None:
-    rig = rig_with(b"")
-    rig.world.enqueue("default", 500)
-    last = rig.run(30.0)[-1]
-    document = json.loads(msgspec.json.encode(last.fleet.memory))
-    for path in kinds_of_numbers(document):
-        rig.ticker.ledger = LocalLedger()
-        assert asyncio.run(rig.ticker.ledger.commit(last.fleet.plan, with_numbers(document, [path], number), 1))
-        again = rig.tick()
-        assert again.fleet.memory.epoch == last.fleet.plan.epoch + 1, path
-        assert again.fleet.memory.windows["default-first"].since_seconds == rig.world.now, path

@@ -28,6 +28,8 @@ WORDS_NOT_USED = {
 #: Modules in which a mistake could break a law, and the laws that each names in its docstring.
 LAWS = {
     "core/instances/scheduler.py": {1},
+    "core/fleet/rival.py": {1},
+    "app/may_schedule.py": {1},
     "core/model/worker_settings.py": {1},
     "core/model/unit_rules/judge.py": {1, 4, 6},
     "core/capacity/budget.py": {2},

@@ -15,6 +15,7 @@ from fleetd.adapters.mastodon.code import FILES, WATCHED, WATCHED_GIT
 from fleetd.adapters.mastodon.env_file import EnvFile, env_file_from
 from fleetd.adapters.rendering.rendered_files import ENV_COPY
 from fleetd.app.given_env import CREDENTIAL
+from fleetd.app.may_schedule import REFUSED
 from fleetd.config.access_tables import MastodonSection
 from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, InstanceKey, unit_of
 from fleetd.core.model.worker_settings import SHUTDOWN_SECONDS, settings_file_name
@@ -188,10 +189,39 @@ def test_a_boot_does_not_start_all_workers_at_the_same_time() -> None:
 
 
 def test_a_boot_needs_no_program_of_fleetd() -> None:
-    """Law 5: a boot works without fleetd."""
+    """Law 5: a boot works without fleetd. What the scheduler's unit asks may be missing, as the next test shows."""
+    (asks,) = values(SCHEDULER_UNIT, "ExecCondition")
     for unit in (*WORKERS, *TARGETS, BOOT, SHUTDOWN):
-        assert "/opt/fleetd" not in (UNITS / unit).read_text()
+        assert "/opt/fleetd" not in (UNITS / unit).read_text().replace(asks, "")
     assert "/opt/fleetd" not in (UNITS / "boot.sh").read_text()
+
+
+@pytest.mark.parametrize(
+    ("program", "starts"),
+    [
+        (None, True),  # it was removed
+        ("exit 0", True),
+        (f"exit {REFUSED}", False),
+        ("exit 1", True),  # Python failed
+        ("exit 126", True),
+        ("kill -KILL $$", True),
+        ("kill -TERM $$", True),
+    ],
+)
+def test_only_a_no_keeps_the_scheduler_from_starting(tmp_path: Path, program: str | None, starts: bool) -> None:
+    """Laws 1 and 5: every other status, and a program that is not there, lets it start."""
+    (asks,) = values(SCHEDULER_UNIT, "ExecCondition")
+    path = tmp_path / "fleetd-may-schedule"
+    if program is not None:
+        path.write_text(f"#!/bin/sh\n{program}\n")
+        path.chmod(0o755)
+    command = asks.replace("/opt/fleetd/bin/fleetd-may-schedule", str(path))
+    assert command != asks
+    status = subprocess.run(shlex.split(command), check=False, capture_output=True).returncode
+    clean = {int(word) for word in " ".join(values(SCHEDULER_UNIT, "SuccessExitStatus")).split() if word.isdigit()}
+    assert (status in {0, *clean}) is starts
+    assert status < 255  # which would be a failure
+    assert values(WORKERS[0], "ExecCondition") == []
 
 
 def test_the_watch_has_what_the_stamp_reads_and_does_not_give_up() -> None:
@@ -239,7 +269,7 @@ def test_units_and_settings_agree_on_names() -> None:
 def test_the_schedulers_unit_is_an_instance_with_other_settings() -> None:
     instance, scheduler = read(WORKERS[0])["Service"], read(WORKERS[1])["Service"]
     differing = {key for key, _ in set(instance) ^ set(scheduler)}
-    assert differing == {"EnvironmentFile", "ExecStartPre"}
+    assert differing == {"EnvironmentFile", "ExecCondition", "ExecStartPre"}
     (check,) = set(values(WORKERS[0], "ExecStartPre")) - set(values(WORKERS[1], "ExecStartPre"))
     assert '"%i" -gt 0' in check
 

@@ -35,6 +35,7 @@ LOOKING = (
     "journalctl -u fleetd-render",
     "journalctl -u fleetd-render -u fleetd",
     "journalctl -u mastodon-sidekiq@N",
+    "journalctl -e -u 'mastodon-sidekiq@*'",
     "journalctl -u mastodon-sidekiq-scheduler",
     "journalctl -u 'fleetd-stamp*'",
     "curl -s localhost:9849/healthz",

@@ -132,3 +132,10 @@ def test_a_command_to_be_pasted_holds_no_command_of_somebody_elses() -> None:
     said = sentence(reasons.GhostHeartbeats(count=1, identities=("a;reboot",), still_seconds=90.0))
     assert "redis-cli SREM processes 'a;reboot'`" in said
     assert "redis-cli DEL 'a;reboot' 'a;reboot:work'`" in said
+
+
+def test_what_a_rollout_waits_for_is_in_the_plural_where_it_is_many() -> None:
+    one, two = (InstanceKey(2),), (InstanceKey(2), InstanceKey(5))
+    assert sentence(reasons.ReplacementBoots(keys=one)) == "waits until @2 is up"
+    assert sentence(reasons.ReplacementBoots(keys=two)) == "waits until @2, @5 are up"
+    assert sentence(reasons.SettlesFirst(keys=two, what="drains")) == "waits until @2, @5 have drained"

@@ -44,6 +44,9 @@ _STRANGE_POOLER = (
     "allows you, declare web and streaming under [[connections.claims]], and name Postgres itself under [postgres]."
 )
 
+#: A domain has 253 characters at most, a database's name 63.
+FLEET_LENGTH_MAX = 320
+
 T = TypeVar("T")
 _Reader: TypeAlias = Callable[[Variables, list[ConfigProblem], Release], T | None]
 
@@ -62,6 +65,7 @@ class Endpoints(Value, frozen=True, kw_only=True):
     countable: bool  # Postgres may show which connections are our workers' (application_name)
     named: bool  # workers are to have names; fleetd-render decides the same
     route: Route
+    fleet: str  # which Mastodon this is: its domain and database, by which hosts of another one are refused
     redis_sentence: str  # which Redis is read, and how it was found
     sentence: str  # which databases are watched, and how they were found
     warnings: tuple[str, ...]
@@ -132,10 +136,16 @@ class _Search:
             countable=self._route.countable,
             named=self._route.named,
             route=self._route,
+            fleet=self._fleet(),
             redis_sentence=f"Redis is read at {redis.place}, as {self._source('redis', settings.redis)}.",
             sentence=self._sentence(console, postgres, replica),
             warnings=(*self._warnings(postgres, replica), *self._unencrypted(redis, console, postgres, replica)),
         )
+
+    def _fleet(self) -> str:
+        domain = (self._variables.value("LOCAL_DOMAIN") or "") if self._variables is not None else ""
+        database = self._mastodons.dbname if self._mastodons is not None else self._settings.mastodon.database or ""
+        return f"{domain} {database}".strip()[:FLEET_LENGTH_MAX]
 
     def _trusted(
         self, name: Literal["postgres", "pgbouncer", "replica"], login: PostgresSettings | None

@@ -18,7 +18,7 @@ CREDENTIAL = "mastodon.env"
 
 
 def given_env(settings: Settings, environment: Mapping[str, str]) -> EnvFile:
-    """Mastodon's settings. They are handed over at the start only, so a reload finds the same."""
+    """Mastodon's settings as last handed over: at the start, and where systemd renews credentials at a reload too."""
     directory, path = environment.get("CREDENTIALS_DIRECTORY"), settings.mastodon.env_file
     copy = Path(directory) / CREDENTIAL if directory else None
     if copy is None or not copy.is_file():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import secrets
 import signal
 import sys
 import time
@@ -32,8 +33,8 @@ from fleetd.app.pooler_search import PoolerSearch
 from fleetd.app.sources import close_sources, exchange, numbers, open_sources
 from fleetd.app.versions import versions
 from fleetd.config import Settings, load
+from fleetd.core.asking import Self
 from fleetd.daemon.bugs import Bugs
-from fleetd.daemon.local_ledger import LocalLedger
 from fleetd.daemon.log import TickLog
 from fleetd.daemon.loop import Loop
 from fleetd.daemon.metrics import Metrics
@@ -119,7 +120,7 @@ class Daemon:
         self._units = units
         self._clock = clock
         self._search = search or PoolerSearch(Path(settings.state.directory))
-        self._service = SdNotify()
+        self._service, self._nonce = SdNotify(), secrets.token_hex(8)
         self._metrics = Metrics(version=__version__, now_seconds=clock.now_seconds)
         self._history = SqliteHistory(
             history_path(settings.state.directory), days=settings.history.days, bytes_max=settings.history.size_bytes
@@ -131,7 +132,7 @@ class Daemon:
             Path(settings.state.directory) / "host.json", spare=None if runtime is None else runtime / "host.json"
         )
         self._loop = Loop(
-            Ticker(endpoints.policy(settings.policy), sources, LocalLedger(), store),
+            Ticker(endpoints.policy(settings.policy), sources, store, self._who(endpoints)),
             clock,
             self._tick_log,
             (self._metrics,),
@@ -152,6 +153,9 @@ class Daemon:
         self._bus_problem: str | None = None
         self._reload_problem: str | None = None
         self._reloads, self._searches = set[asyncio.Task[None]](), set[asyncio.Task[None]]()
+
+    def _who(self, endpoints: Endpoints) -> Self:
+        return Self(fleet=endpoints.fleet, boot_id=self._clock.boot_id(), nonce=self._nonce, fleetd=__version__)
 
     def _http_listener(self) -> HttpListener | None:
         if self._settings.http is None:
@@ -289,6 +293,7 @@ class Daemon:
             closes = exchange(self._sources, settings, endpoints)
             self._units.reconfigure(numbers(settings.policy))
             self._loop.ticker.policy = endpoints.policy(settings.policy)
+            self._loop.ticker.part.who = self._who(endpoints)
         for close in closes:
             await close()
         before, self._settings, self._endpoints = self._settings, settings, endpoints

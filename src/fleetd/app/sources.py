@@ -9,6 +9,8 @@ from fleetd.adapters.database.pgbouncer import PgBouncerConsole
 from fleetd.adapters.database.postgres import PostgresConnections
 from fleetd.adapters.host.clock import BoottimeClock
 from fleetd.adapters.host.readings import LinuxHost, rendered_keys
+from fleetd.adapters.ledger.ledger import RedisLedger
+from fleetd.adapters.redis.connection import RedisConnection
 from fleetd.adapters.sidekiq.reading import SidekiqRedis
 from fleetd.adapters.systemd.units import SystemdUnits
 from fleetd.app.endpoints import Endpoints
@@ -36,16 +38,18 @@ def open_sources(
     settings: Settings, endpoints: Endpoints, clock: Clock, bugs: Bugs | None = None
 ) -> tuple[Sources, SystemdUnits]:
     """All sources that are watched; connects to nothing yet. `bugs`: see Sources."""
+    ledger = _ledger(settings, endpoints)
     units = SystemdUnits(numbers(settings.policy), rendered=rendered_keys, read_deadline_seconds=READING_SECONDS_MAX)
     sources = Sources(
-        _sidekiq(settings, endpoints),
+        _sidekiq(settings, endpoints, ledger, bugs),
         _database(endpoints),
         units,
         LinuxHost(directory=settings.units_directory),
         clock,
         deadline_seconds=WAITING_SECONDS_MAX,
-        pgbouncer=_pgbouncer(endpoints),
+        pgbouncer=_pgbouncer(settings, endpoints),
         replica=_replica(settings, endpoints),
+        ledger=ledger,
         bugs=bugs,
     )
     return sources, units
@@ -54,9 +58,10 @@ def open_sources(
 def exchange(sources: Sources, settings: Settings, endpoints: Endpoints) -> list[Close]:
     """Put the sources of a new configuration in place of the old ones; returns what closes those."""
     old = _closes(sources)
-    sources.sidekiq = _sidekiq(settings, endpoints)
+    ledger = _ledger(settings, endpoints)
+    sources.sidekiq, sources.ledger = _sidekiq(settings, endpoints, ledger, sources.bugs), ledger
     sources.database = _database(endpoints)
-    sources.pgbouncer = _pgbouncer(endpoints)
+    sources.pgbouncer = _pgbouncer(settings, endpoints)
     sources.replica = _replica(settings, endpoints)
     sources.machine = LinuxHost(directory=settings.units_directory)
     return old
@@ -79,17 +84,27 @@ async def close_sources(sources: Sources) -> None:
 
 
 def _closes(sources: Sources) -> list[Close]:
-    watched = (sources.sidekiq, sources.database, sources.pgbouncer, sources.replica)
+    watched = (sources.sidekiq, sources.database, sources.pgbouncer, sources.replica, sources.ledger)
     return [source.close for source in watched if source is not None]
 
 
-def _sidekiq(settings: Settings, endpoints: Endpoints) -> SidekiqRedis:
+def _ledger(settings: Settings, endpoints: Endpoints) -> RedisLedger | None:
+    """What the hosts of a fleet share; None: this is the only one. Its calls but the beat have their own connection."""
+    if settings.ledger == "local":
+        return None
+    connection = RedisConnection(endpoints.redis, timeout_seconds=READING_SECONDS_MAX)
+    return RedisLedger(endpoints.redis, connection, deadline_seconds=READING_SECONDS_MAX)
+
+
+def _sidekiq(settings: Settings, endpoints: Endpoints, ledger: RedisLedger | None, bugs: Bugs | None) -> SidekiqRedis:
     queues = dict.fromkeys(queue for profile in settings.policy.profiles for queue, _ in profile.queues)
     return SidekiqRedis(
         endpoints.redis,
         queues=queues,
         read_timeout_seconds=READING_SECONDS_MAX,
         workers_place=endpoints.workers_redis,
+        rider=ledger,
+        rider_bug=None if bugs is None else bugs.take,
     )
 
 
@@ -119,12 +134,20 @@ def _postgres(login: PostgresSettings, role: str | None, database: str | None, *
     )
 
 
-def _pgbouncer(endpoints: Endpoints) -> PgBouncerConsole | None:
+def _pgbouncer(settings: Settings, endpoints: Endpoints) -> PgBouncerConsole | None:
     if endpoints.pgbouncer is None:
         return None
     return PgBouncerConsole(
         endpoints.pgbouncer,
         mastodon=endpoints.mastodon_pool,
+        identity=_pgbouncer_identity(endpoints.pgbouncer, settings.policy.host),
         monotonic=time.monotonic,
         deadline_seconds=READING_SECONDS_MAX,
     )
+
+
+def _pgbouncer_identity(login: PostgresSettings, host: str) -> str:
+    """One on loopback or a socket is this host's own; any other goes by its address. It has no identifier."""
+    place = login.host or ""
+    own = place.startswith(("/", "127.")) or place in ("", "localhost", "::1")
+    return f"pgbouncer {host if own else place}:{login.port}"

@@ -56,6 +56,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
 
 class FleetSection(Section, frozen=True, kw_only=True):
     mode: Mode = "act"
+    ledger: Literal["redis", "local"] = "redis"
     host: (
         Annotated[str, _text(r"^[A-Za-z0-9._-]{1,64}\Z", "1 to 64 letters, digits, dots, dashes or underscores")] | None
     ) = None

@@ -63,6 +63,7 @@ class Settings(Value, frozen=True, kw_only=True):
     postgres: PostgresSettings | None  # None: likewise
     pgbouncer: PostgresSettings | None  # its console; None: likewise
     replica: PostgresSettings | None  # None: likewise
+    ledger: Literal["redis", "local"]  # what hosts share; local: this is the only host
     through: Literal["auto", "postgres", "pgbouncer"]  # what the workers connect to
     watch_replica: bool  # where there is one
     network: NetworkSection
@@ -86,7 +87,7 @@ def load(path: str | Path) -> Settings:
     """The settings in the file; raises ConfigError with every problem in it."""
     file = Path(path)
     try:
-        with file.open("rb") as stream:
+        with open(file, "rb", opener=_at_once) as stream:
             content = stream.read(FILE_BYTES_MAX + 1)
     except PermissionError as error:
         cure = "Only root and fleetd may read it, since it may hold passwords: use sudo."
@@ -105,6 +106,13 @@ def load(path: str | Path) -> Settings:
         problem = ConfigProblem("", f"line {line} is not UTF-8", "Save the file as UTF-8.")
         raise ConfigError(str(path), [problem]) from None
     return parse(text, str(path))
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open without waiting: a FIFO that nobody writes to is empty, and holds up no daemon (law 7)."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    os.set_blocking(descriptor, True)  # a pipe that somebody writes to is read to its end
+    return descriptor
 
 
 def rights_line(file: str | Path) -> str:
@@ -154,6 +162,7 @@ def _settings(table: dict[str, Any], machine_host: str, problems: list[ConfigPro
         postgres=postgres_settings(contents.postgres, problems),
         pgbouncer=pgbouncer_settings(contents.pgbouncer, problems),
         replica=postgres_settings(contents.replica, problems, "replica"),
+        ledger=contents.fleet.ledger,
         through=contents.connections.through,
         watch_replica=contents.connections.replica == "auto",
         network=_network(contents.network, problems),

@@ -13,12 +13,13 @@ from msgspec import structs
 from fleetd.core.instances.drain import begin_drains, go_on_draining
 from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.host_tick import HostDecision, HostTick
+from fleetd.core.instances.left_over import orphans
 from fleetd.core.instances.rollout import go_on_with_rollout
 from fleetd.core.instances.scheduler import SchedulerDecision, end_or_start_scheduler
 from fleetd.core.instances.start import start_up_to
 from fleetd.core.instances.stuck import end_stuck
 from fleetd.core.model.decision import InstanceState, Plan
-from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TEMPLATE_UNIT
+from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TEMPLATE_UNIT, InstanceKey
 from fleetd.core.model.policy_tables import Profile
 from fleetd.core.model.reasons.counts import UnitUnfit
 from fleetd.core.model.reasons.units import PlanExpired
@@ -61,6 +62,7 @@ def _start_and_drain(tick: HostTick, plan: Plan | None, decision: HostDecision) 
     moved = {s.key for s in decision.steps}  # units that an earlier step of this tick already acts on
     if TEMPLATE_UNIT in decision.memory.unfit_units:
         return
+    drains_left -= _give_back(tick, plan, moved, drains_left, decision)
     for profile in tick.policy.profiles:
         running = tick.running[profile.name]
         admitted = _admitted(tick, plan, profile, running)
@@ -73,11 +75,26 @@ def _start_and_drain(tick: HostTick, plan: Plan | None, decision: HostDecision) 
         leaving = sum(1 for v in tick.active if v.profile == profile.name and v.is_capacity and v.key in moved)
         running -= max(0, leaving - (constraints.spare_in == profile.name))
         if admitted < running:
-            begun = begin_drains(tick, profile, own, running, admitted, drains_left, decision)
+            begun = begin_drains(tick, profile.name, own, running, admitted, drains_left, decision)
             drains_left -= begun
             if begun and constraints.shed is not None:
                 shortage = structs.replace(decision.memory.shortage, shed_seconds=tick.now_seconds)
                 decision.memory = structs.replace(decision.memory, shortage=shortage)
+
+
+def _give_back(
+    tick: HostTick, plan: Plan | None, moved: set[InstanceKey], drains_left: int, decision: HostDecision
+) -> int:
+    """Drain what the budget needs of those left over of removed profiles. Returns how many drains began."""
+    there = orphans(tick)
+    begun = 0
+    for name in sorted({v.profile or "" for v in there}):
+        planned = plan.of(tick.policy.host, name) if plan is not None else None
+        own = [v for v in there if v.profile == name and v.key not in moved]  # what has moved leaves already
+        if planned is not None and planned.admitted_instances < len(own):
+            left = drains_left - begun
+            begun += begin_drains(tick, name, own, len(own), planned.admitted_instances, left, decision)
+    return begun
 
 
 def _admitted(tick: HostTick, plan: Plan | None, profile: Profile, running: int) -> int:

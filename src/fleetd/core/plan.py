@@ -6,6 +6,8 @@ running instances would look like zero. Law 2 is kept in capacity/, law 8 in mod
 
 from __future__ import annotations
 
+from collections import Counter
+
 from msgspec import structs
 
 from fleetd.core.capacity.admission import Admitted, Limits, ScarcityMemory, admit
@@ -19,6 +21,7 @@ from fleetd.core.demand.desired import HoldWindow, desired_instances
 from fleetd.core.demand.needed import DemandMemory, Needed, needed_instances, remember
 from fleetd.core.demand.unserved import UnservedMemory, remember_unserved, unserved
 from fleetd.core.instances.host_tick import HostTick
+from fleetd.core.instances.left_over import orphans
 from fleetd.core.model.decision import Clamp, Clamps, Plan, ProfilePlan
 from fleetd.core.model.facts import Value
 from fleetd.core.model.reasons.counts import (
@@ -33,7 +36,7 @@ PLAN_TICKS = 4
 
 
 class FleetMemory(Value, frozen=True, kw_only=True):
-    """What `plan` remembers between ticks; written to the ledger together with the plan."""
+    """What `plan` remembers between ticks."""
 
     epoch: int = 0
     demand: DemandMemory = DemandMemory()
@@ -86,7 +89,8 @@ def plan(tick: HostTick, memory: FleetMemory) -> FleetDecision:
         memory = _remembered(tick, memory, windows, admitted, limits.saturation)
         counts = _counts(tick, needed, desired, admitted)
         why = wanted(tick, counts, needed, tuple(clamps))
-    full = overdrawn(tick, admitted.counts if admitted is not None else None, limits)
+        counts |= _of_removed(tick, admitted.gives_back)
+    full = overdrawn(tick, admitted, limits)
     for reason in full:
         clamps.add(reason)
     memory = structs.replace(memory, epoch=memory.epoch + 1)
@@ -155,6 +159,7 @@ def _counts(
     tick: HostTick, needed: Needed | None, desired: dict[str, int], admitted: Admitted
 ) -> dict[str, ProfilePlan]:
     raw = needed.instances if needed else tick.running
+    raw = {**raw, **{name: share.needed_instances for name, share in (tick.fleet.shares or {}).items()}}
     return {
         name: ProfilePlan(
             needed_instances=raw[name],
@@ -163,6 +168,17 @@ def _counts(
             spare=name == admitted.spare,
         )
         for name, count in admitted.counts.items()
+    }
+
+
+def _of_removed(tick: HostTick, gives_back: dict[str, int]) -> dict[str, ProfilePlan]:
+    """The counts of removed profiles that give instances back to the budget."""
+    there = Counter(v.profile for v in orphans(tick))
+    return {
+        name: ProfilePlan(
+            needed_instances=there[name], desired_instances=there[name], admitted_instances=there[name] - count
+        )
+        for name, count in gives_back.items()
     }
 
 

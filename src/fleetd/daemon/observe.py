@@ -19,7 +19,7 @@ from fleetd.core.model.facts import HostFacts, Known, Snapshot, SystemdFacts, Un
 from fleetd.core.model.status import SourceStatus
 from fleetd.daemon.bugs import Bugs
 from fleetd.errors import FleetdError
-from fleetd.ports import Clock, DatabaseSource, HostSource, PgBouncerSource, SidekiqSource, UnitControl
+from fleetd.ports import Clock, DatabaseSource, HostSource, Ledger, PgBouncerSource, SidekiqSource, UnitControl
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -47,13 +47,18 @@ class Sources:
         deadline_seconds: float,
         pgbouncer: PgBouncerSource | None = None,
         replica: DatabaseSource | None = None,
+        ledger: Ledger | None = None,
         bugs: Bugs | None = None,
     ) -> None:
-        """`bugs`: takes what a source raises although nobody foresaw it; None: that is raised, as tests want."""
+        """`ledger`: what the hosts of a fleet share; its beat travels with the reading of `sidekiq`.
+
+        `bugs`: takes what a source raises although nobody foresaw it; None: that is raised, as tests want.
+        """
         self.sidekiq = sidekiq
         self.database = database
         self.pgbouncer = pgbouncer
         self.replica = replica
+        self.ledger = ledger
         self.units = units
         self.machine = machine
         self.clock = clock

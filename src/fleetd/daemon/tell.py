@@ -35,6 +35,7 @@ from fleetd.core.model.status import (
 )
 from fleetd.daemon.tell_connections import connection_status
 from fleetd.daemon.tell_deaths import death_counts, died_lately
+from fleetd.daemon.tell_fleet import fleet_problem, fleet_status
 from fleetd.daemon.tell_holds import held_until, hold_statuses
 from fleetd.daemon.tell_jobs import JobRates, jobs_status
 from fleetd.daemon.tick import TickResult
@@ -92,13 +93,19 @@ def status_of(
         tick_failures_total=tick_failures_total,
         deaths=death_counts(result),
     )
-    return structs.replace(status, summary=_summary(status))
+    return structs.replace(status, fleet=fleet_status(result), summary=_summary(status))
 
 
 def _problems(result: TickResult, others: tuple[str, ...]) -> tuple[str, ...]:
     unsaved, unserved = result.unsaved, result.fleet.unserved
     own = (*(() if unsaved is None else (unsaved,)), *result.unfit)
-    return (*map(sentence, own), *others, *(() if unserved is None else (sentence(unserved),)))
+    fleet = fleet_problem(result)
+    return (
+        *map(sentence, own),
+        *others,
+        *([fleet] if fleet else []),
+        *(() if unserved is None else (sentence(unserved),)),
+    )
 
 
 def _sources(sources: tuple[SourceStatus, ...], result: TickResult) -> tuple[SourceStatus, ...]:
@@ -244,7 +251,7 @@ def _notes(view: InstanceView, result: TickResult) -> list[str]:
         notes.append(died_words(died))
     hangs = (c.reason for c in result.host.clamps if isinstance(c.reason, reasons.HangsInPushedBackJob))
     notes += [sentence(reason) for reason in hangs if reason.key == key]
-    if view.replace is not None:
+    if view.replace is not None and drain is None:
         notes.append(_replace_words(view, result))
     return notes
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 
 from fleetd.core.capacity.admission import unattributable
 from fleetd.core.capacity.budget import ConnectionBudget, SourceBudget
 from fleetd.core.capacity.claims import Claims
 from fleetd.core.capacity.overdrawn import consumers
-from fleetd.core.model.facts import Known, Snapshot
+from fleetd.core.model.facts import Known, RenderedSettings, Snapshot
 from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy_tables import ConnectionPolicy, Policy
 from fleetd.core.model.status import ClaimStatus, ConnectionSourceStatus, ConnectionStatus, ConsumerStatus
@@ -36,7 +37,7 @@ def connection_status(result: TickResult) -> ConnectionStatus:
         headroom_connections=_headroom(tightest, total) if tightest else None,
         open_connections=tightest.open_connections + 1 if tightest else None,
         sources=tuple(_source(policy.connections, result.snapshot, s, total, s is tightest) for s in budget.sources),
-        claims=_claims(policy, claims) if known else (),
+        claims=_claims(policy, claims, result.host.memory.left_over) if known else (),
         more_instances=_more(result) if known and not budget.unread else {},
         claim_per_instance={p.name: p.claim_connections for p in policy.profiles},
         unattributable=_unattributable(budget, total),
@@ -94,31 +95,40 @@ def _consumers(policy: ConnectionPolicy, snapshot: Snapshot, source: SourceBudge
     )
 
 
-def _claims(policy: Policy, claims: Claims) -> tuple[ClaimStatus, ...]:
+def _claims(
+    policy: Policy, claims: Claims, left_over: Mapping[InstanceKey, RenderedSettings]
+) -> tuple[ClaimStatus, ...]:
     """Claims by host and profile, this host first. The profiles of other hosts' numbers are unknown here."""
-    instances: Counter[tuple[str, str]] = Counter()
-    connections: Counter[tuple[str, str]] = Counter()
+    instances: Counter[tuple[str, str, bool]] = Counter()
+    connections: Counter[tuple[str, str, bool]] = Counter()
     for name, count in claims.connections.items():
         if count == 0:
             continue
         match = _NAME.fullmatch(name)
         host = match[3] or "" if match else "more"
-        if host != policy.host and len({h for h, _ in instances}) >= HOSTS_MAX:
+        if host != policy.host and len({h for h, _, _ in instances}) >= HOSTS_MAX:
             host = "more"
-        profile = "scheduler" if match and match[2] else ""
+        profile, configured = "scheduler" if match and match[2] else "", True
         if match and match[1] and host == policy.host:
-            owner = policy.profile_of(InstanceKey(int(match[1])))
-            profile = owner.name if owner else "not configured"
-        instances[host, profile] += 1
-        connections[host, profile] += count
+            profile, configured = _owner(policy, InstanceKey(int(match[1])), left_over)
+        instances[host, profile, configured] += 1
+        connections[host, profile, configured] += count
     rank = {p.name: place for place, p in enumerate(policy.profiles)}
-    keys = sorted(instances, key=lambda k: (k[0] != policy.host, k[0], rank.get(k[1], len(rank)), k[1]))
+    keys = sorted(instances, key=lambda k: (k[0] != policy.host, k[0], rank.get(k[1], len(rank)), k[1], not k[2]))
     return tuple(
         ClaimStatus(
-            host=host, profile=profile, instances=instances[host, profile], connections=connections[host, profile]
+            host=key[0], profile=key[1], instances=instances[key], connections=connections[key], configured=key[2]
         )
-        for host, profile in keys
+        for key in keys
     )
+
+
+def _owner(policy: Policy, key: InstanceKey, left_over: Mapping[InstanceKey, RenderedSettings]) -> tuple[str, bool]:
+    """The profile of one of this host's numbers, and whether the configuration names that number."""
+    owner, settings = policy.profile_of(key), left_over.get(key)
+    if owner is not None:
+        return owner.name, True
+    return ("not configured", True) if settings is None else (settings.profile, False)
 
 
 def _more(result: TickResult) -> dict[str, int]:

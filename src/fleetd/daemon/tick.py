@@ -6,15 +6,16 @@ from typing import NamedTuple
 
 import msgspec
 
+from fleetd.core.asking import Self
 from fleetd.core.carry_out import carry_out
 from fleetd.core.evidence.signs import of_settings, of_systemd, signs
+from fleetd.core.fleet.view import FleetView
 from fleetd.core.instances.assess import assess
 from fleetd.core.instances.host_memory import HostMemory, Rollout
 from fleetd.core.instances.host_tick import HostDecision, HostTick
 from fleetd.core.instances.observing import only_ordered
 from fleetd.core.instances.orders import Order, Situation
 from fleetd.core.instances.scheduler import SchedulerDecision, decide_scheduler
-from fleetd.core.model.bounds import impossible_in
 from fleetd.core.model.decision import Clamp, InstanceState, Step, StepResult
 from fleetd.core.model.facts import Known, Snapshot
 from fleetd.core.model.identity import SCHEDULER_UNIT, TEMPLATE_UNIT
@@ -23,14 +24,17 @@ from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.reasons.base import Reason
 from fleetd.core.model.reasons.counts import UnitUnfit
 from fleetd.core.model.reasons.evidence import PoolerBetween
+from fleetd.core.model.reasons.fleet import LedgerUnusable
 from fleetd.core.model.reasons.replies import Reply
 from fleetd.core.model.reasons.saving import MemoryUnsaved
 from fleetd.core.plan import FleetDecision, FleetMemory, plan
+from fleetd.core.sharing.leading import FleetShared
 from fleetd.daemon import kept_memory
 from fleetd.daemon.act import act
+from fleetd.daemon.fleet.part import FleetPart
 from fleetd.daemon.observe import Sources
 from fleetd.errors import MemoryUnsavedError, OrderRefusedError
-from fleetd.ports import Ledger, LedgerView, MemoryStore
+from fleetd.ports import MemoryStore
 
 
 class TickResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +48,7 @@ class TickResult(msgspec.Struct, frozen=True, kw_only=True):
     fleet: FleetDecision
     scheduler: SchedulerDecision
     host: HostDecision
+    shared: FleetShared | None = None  # what it planned for all hosts, if it leads
     wished: HostDecision | None = None  # None: it acts, so it wishes what it does
     results: tuple[StepResult, ...]
     noticed: tuple[Reason, ...]
@@ -63,6 +68,7 @@ class TickResult(msgspec.Struct, frozen=True, kw_only=True):
             *([missing] if missing is not None else []),
             *([PoolerBetween()] if isinstance(database, Known) and database.value.pooled else []),
             *of_systemd(self.tick.systemd),
+            *([LedgerUnusable(fault="no_rights")] if self.tick.fleet.may_not_write else []),
             *of_settings(self.tick.policy, self.snapshot.pgbouncer),
         )
 
@@ -110,16 +116,23 @@ HURRIED_SECONDS = 1.0
 class Ticker:
     """Runs ticks: has the ports, and the memory that one tick hands to the next."""
 
-    def __init__(self, policy: Policy, sources: Sources, ledger: Ledger, store: MemoryStore) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        sources: Sources,
+        store: MemoryStore,
+        who: Self | None = None,
+    ) -> None:
+        """`who`: beats in the ledger of `sources`; None: this host is the whole fleet."""
         self.policy = policy
         self.sources = sources
-        self.ledger = ledger
         self.store = store
+        self.part = FleetPart(sources, who)
         self.host_memory, unread = kept_memory.read(store.load())
         self._unread = () if unread is None else (unread,)  # for the log, in the first tick
         self._last: TickResult | None = None
         self._saved: HostMemory | None = None
-        self._committed = (b"", FleetMemory())  # as written to the ledger, and the same decoded
+        self.planned = FleetMemory()
         self.unsaved: MemoryUnsaved | None = None  # as in TickResult, and after an order
         self.only_tries = False  # the next tick decides and shows what it would do, but does and remembers nothing
 
@@ -127,39 +140,34 @@ class Ticker:
         """Run one tick. Raises nothing foreseeable: what can't be read or done is in the result."""
         clock = self.sources.clock
         begun = clock.now_seconds()
+        self.part.say(self.policy, self.host_memory)
         snapshot = await self.sources.observe(self.policy.host)
-        now = snapshot.now_seconds
-        assessed = assess(self.policy, snapshot, self.host_memory)
-        tick = assessed.tick
+        view = self.part.hear(self.host_memory.fleet, snapshot)
+        assessed = assess(self.policy, snapshot, self.host_memory, view)
+        view, shared = await self.part.planned(assessed.tick, assessed.memory)
+        tick = msgspec.structs.replace(assessed.tick, fleet=view)
+        memory = msgspec.structs.replace(assessed.memory, fleet=view.known)
 
-        view = await self.ledger.beat(now)
-        before = self._fleet_memory(view)
-        fleet = plan(tick, before)
-        wishes = self._wishes(snapshot, before)
-        current = view.plan
-        if view.token is not None:
-            kept = fleet.memory if wishes is None else wishes.fleet.memory
-            written = msgspec.json.encode(kept)
-            if await self.ledger.commit(fleet.plan, written, view.token):
-                current = fleet.plan
-                self._committed = (written, kept)
-        if current is not None and current.expires_at_seconds <= now:
-            current = None
+        kept, fleet = memory, plan(tick, self.planned)
+        wishes = self._wishes(snapshot, self.planned, view)
+        self.planned = fleet.memory if wishes is None else wishes.fleet.memory
 
-        within_budget = fleet.within_budget
-        scheduler, memory = decide_scheduler(tick, assessed.memory, within_budget=within_budget)
-        host = carry_out(tick, current, scheduler, memory)
+        scheduler, memory = decide_scheduler(tick, memory, within_budget=fleet.within_budget)
+        granted = await self.part.granted(tick, fleet, scheduler, memory)
+        host = granted.host
         if self.policy.observes:
             host = only_ordered(tick, memory, host)
         if self.only_tries:
-            host.steps, host.memory = [], assessed.memory
+            host.steps, host.memory = [], kept
         self._remember(host.memory)
-        results = await act(host.steps, self.sources.units, current, clock, now, self.sources.bugs)
+        results = await act(host.steps, self.sources.units, granted.until_seconds, clock, self.sources.bugs)
+        self.part.did(tick, fleet, host.steps)
         self._last = TickResult(
             tick=tick,
-            fleet=fleet if wishes is None else wishes.fleet,
-            scheduler=scheduler if wishes is None else wishes.scheduler,
+            fleet=granted.told(fleet) if wishes is None else wishes.fleet,
+            scheduler=granted.scheduler if wishes is None else wishes.scheduler,
             host=host,
+            shared=shared,
             wished=None if wishes is None else wishes.host,
             results=tuple(results),
             noticed=(*self._unread, *assessed.noticed),
@@ -169,12 +177,12 @@ class Ticker:
         self._unread = ()
         return self._last
 
-    def _wishes(self, snapshot: Snapshot, before: FleetMemory) -> _Wishes | None:
+    def _wishes(self, snapshot: Snapshot, before: FleetMemory, view: FleetView) -> _Wishes | None:
         """What fleetd would decide if it acted; it is only shown. None: it acts."""
         if not self.policy.observes:
             return None
         acting = msgspec.structs.replace(self.policy, mode="act")
-        assessed = assess(acting, snapshot, self.host_memory)
+        assessed = assess(acting, snapshot, self.host_memory, view)
         fleet = plan(assessed.tick, before)
         scheduler, memory = decide_scheduler(assessed.tick, assessed.memory, within_budget=fleet.within_budget)
         return _Wishes(fleet=fleet, scheduler=scheduler, host=carry_out(assessed.tick, fleet.plan, scheduler, memory))
@@ -200,15 +208,6 @@ class Ticker:
         self._remember(memory)
         return reply
 
-    def _fleet_memory(self, view: LedgerView) -> FleetMemory:
-        """The memory as committed; if it can't be understood, a fresh one whose epoch still grows."""
-        written, memory = self._committed
-        if view.fleet_memory != written:  # written by another host, or before this start of fleetd
-            memory = _decoded(view.fleet_memory)
-        if view.plan is not None and view.plan.epoch > memory.epoch:
-            return msgspec.structs.replace(memory, epoch=view.plan.epoch)
-        return memory
-
     def save_again(self) -> None:
         """Try once more to save what could not be saved. Every tick does that by itself."""
         if self.unsaved is not None:
@@ -227,14 +226,3 @@ class Ticker:
             self._saved = None  # the new content may be in place all the same; and the next tick tries again
         else:
             self._saved, self.unsaved = kept, None
-
-
-def _decoded(content: bytes | None) -> FleetMemory:
-    """The fleet's memory that was written; a fresh one if there is none, or no fleetd wrote it."""
-    if content is None:
-        return FleetMemory()
-    try:
-        memory = msgspec.json.decode(content, type=FleetMemory)
-        return FleetMemory() if impossible_in(msgspec.json.decode(content)) else memory
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return FleetMemory()

@@ -45,6 +45,12 @@ def _beat_elsewhere(r: reasons.WorkersBeatElsewhere) -> str:
 def _names_missing(r: reasons.NamesMissing) -> str:
     more = f" and {times(r.count - len(r.names), 'more worker')}" if r.count > len(r.names) else ""
     who = f"{', '.join(r.names)}{more}"
+    if r.none_open:
+        return (
+            f"{who} {'is' if r.count == 1 else 'are'} at work without any connection to Postgres: jobs that need one "
+            "fail. See the log, `journalctl -e -u 'mastodon-sidekiq@*'`, and DB_HOST, DB_USER and DB_PASS in "
+            ".env.production, then `fleetctl restart`"
+        )
     return (
         f"no connection in Postgres bears the name of {who}, though {'it is' if r.count == 1 else 'they are'} at work: "
         "what they have open may look like others', so fleetd gives way only for what is certainly others', and grows "

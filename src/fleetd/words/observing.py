@@ -24,8 +24,8 @@ def would(wish: WouldStatus) -> str:
 
 def only_shown(reply: reasons.Reply) -> str:
     """To be added to the answer to an order that leaves the decision to fleetd; "": this one does not."""
-    drained = isinstance(reply, reasons.ReleaseTaken) and reply.is_drained
-    if drained or not isinstance(reply, reasons.ReleaseTaken | reasons.AutoTaken | reasons.ResumeTaken):
+    done = isinstance(reply, reasons.ReleaseTaken) and (reply.is_drained or reply.profile_set)
+    if done or not isinstance(reply, reasons.ReleaseTaken | reasons.AutoTaken | reasons.ResumeTaken):
         return ""
     return " fleetd only observes, so what it decides then is only shown."
 

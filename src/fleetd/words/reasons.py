@@ -16,6 +16,7 @@ from fleetd.core.model.identity import SCHEDULER, TARGET_UNIT, InstanceKey, key_
 from fleetd.words.connections import CONNECTION_REASONS
 from fleetd.words.deaths import died_sentence
 from fleetd.words.evidence import EVIDENCE
+from fleetd.words.fleet import FLEET_REASONS
 from fleetd.words.formatting import (
     CONNECTION_SOURCES,
     are,
@@ -155,6 +156,7 @@ def _queries_wait(r: reasons.QueriesWait) -> str:
 def _queue_needs(r: reasons.QueueNeeds) -> str:
     takes = "would never catch up" if r.lasts_seconds is None else f"would take {r.lasts_seconds:,.0f} s"
     jobs = f"{r.length_jobs:,} {'job waits' if r.length_jobs == 1 else 'jobs wait'}"
+    jobs += f" behind {r.behind_jobs:,} of {r.behind_queue}" if r.behind_queue else ""
     waits = "it is unknown for how long" if r.latency_seconds is None else f"the oldest for {r.latency_seconds:,.0f} s"
     return f"{r.queue}: {jobs}, {waits} (target {r.target_seconds:g} s); what runs {takes}"
 
@@ -289,11 +291,19 @@ def _rollout_ended(r: reasons.RolloutEnded) -> str:
     return f"{rollout} given up after {done}: {sentence(r.given_up)}"
 
 
+def _up(keys: tuple[InstanceKey, ...]) -> str:
+    return f"{names(keys)} {'is' if len(keys) == 1 else 'are'} up"
+
+
+def _drained(keys: tuple[InstanceKey, ...]) -> str:
+    return f"{names(keys)} {'has' if len(keys) == 1 else 'have'} drained"
+
+
 _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     # how many
     reasons.AtMin: "min is {min_instances}",
     reasons.AtMax: "max is {max_instances}",
-    reasons.WithinTolerance: "what is needed is within {tolerance:.0%} of what runs, so nothing changes",
+    reasons.WithinTolerance: "the threads it needs are within {tolerance:.0%} of those it has, so nothing changes",
     reasons.ShrinksByTheMean: "for going down, the mean of the last minutes plus {tolerance:.0%} is what counts",
     reasons.LatencyUnknown: "queue latency is unknown: nothing stops, nothing grows above min",
     reasons.SetWhileLatencyUnknown: "queue latency is unknown: nothing stops",
@@ -419,10 +429,10 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.ReplacementMissing: (
         "{profile} has {running_instances} of {wanted_instances}: one is started in place of the one before"
     ),
-    reasons.ReplacementBoots: "waits until {keys:keys} is up, in place of the one before",
+    reasons.ReplacementBoots: lambda r: f"waits until {_up(r.keys)}",
     reasons.Drains: _drains,
     reasons.DrainUnwatchable: "Redis can't be read, so a drain could not be watched",
-    reasons.SettlesFirst: lambda r: f"waits until {names(r.keys)} {'has drained' if r.what == 'drains' else 'is up'}",
+    reasons.SettlesFirst: lambda r: f"waits until {_drained(r.keys) if r.what == 'drains' else _up(r.keys)}",
     reasons.SpareBoots: "{spare_key:key} boots to replace {old_key:key}",
     reasons.SpareWentAway: "the replacement of {old_key:key} went away",
     reasons.StartsFirst: "{profile} has fewer instances than wanted: one is started first",
@@ -454,6 +464,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     ),
     reasons.RolloutEnded: _rollout_ended,
     **EVIDENCE,
+    **FLEET_REASONS,
     **REPLIES,
     **SCHEDULER_REASONS,
     **SHARING,

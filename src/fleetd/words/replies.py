@@ -10,7 +10,7 @@ from typing import Any
 
 from fleetd.core.model import reasons
 from fleetd.core.model.identity import unit_name
-from fleetd.words.formatting import release_command, span, times
+from fleetd.words.formatting import names, release_command, span, times
 
 _KEPT = {
     reasons.PinKind.RUN: "runs and is kept running",
@@ -85,6 +85,9 @@ def restart_taken(r: reasons.RestartTaken) -> str:
     if r.tried_again:
         more += f" What failed before is tried again: {', '.join(map(unit_name, r.tried_again))}."
     more += f" {times(r.pins_ended, 'pin on them ends', 'pins on them end')}." if r.pins_ended else ""
+    if r.left_out:
+        is_masked = "is masked and goes" if len(r.left_out) == 1 else "are masked and go"
+        more += f" {names(r.left_out)} {is_masked} on as before: systemctl unmask first."
     return f"{r.instances} to restart, one at a time, each once its jobs are done.{more}"
 
 

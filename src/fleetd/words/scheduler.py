@@ -48,9 +48,20 @@ SCHEDULER_REASONS: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.SchedulerQuiet: (
         "NONE SCHEDULES: the one on {host} is quiet, which can't be undone; it schedules again once it is restarted"
     ),
+    reasons.SchedulerBeingReplaced: (
+        "being replaced: the one on {host} takes no more jobs, and is started again once it is gone"
+    ),
     reasons.SchedulerNeverHere: "NONE RUNS; this host is configured never to start it",
     reasons.SchedulerAbsent: (
         "none seen for {absent_seconds:.0f} s; this host starts it after {needed_seconds:.0f} s without one"
+    ),
+    reasons.SchedulerRefused: (
+        "its unit saw another host's {ago_seconds:.0f} s ago and did not start: `journalctl -u "
+        "mastodon-sidekiq-scheduler` says which; tried again in {left_seconds:.0f} s"
+    ),
+    reasons.SchedulerSkipped: (
+        "mastodon-sidekiq-scheduler did not start, because another host runs it: `journalctl -u "
+        "mastodon-sidekiq-scheduler` says which"
     ),
     reasons.SchedulerOverBudget: "NONE RUNS: the database has no connections for it, claims are above the budget",
     reasons.SchedulerStarted: "none runs: started on {host}",

@@ -33,5 +33,5 @@ def test_a_wrong_password_says_that_a_corrected_one_is_read_only_at_the_start() 
     """The sentence stays while .env.production is right already, and must be true then too."""
     error = psycopg.OperationalError(f"{FAILED}FATAL:  password authentication failed for user")
     said = Login(SETTINGS, 2.0).sentence(error)
-    assert "then `systemctl restart fleetd`, which reads it only at its start" in said
+    assert "then `systemctl restart fleetd`, which reads it again" in said
     assert "hunter22" not in said

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import signal
 import socket
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,10 @@ from fleetd.config.connections import RedisSettings
 from fleetd.core.model.facts import KeyFault, SidekiqFacts
 from fleetd.errors import SourceUnavailableError
 from tests.support.contracts.sidekiq import SECRET
+from tests.support.rig.certificate import certificate_in
 from tests.support.rig.free_port import free_port
 from tests.support.rig.redis_server import WAIT_SECONDS, RedisServer, admin, command, redis_server, wait_until
+from tests.support.rig.sentinels import sentinel_conf, sentinels
 from tests.support.rig.sidekiq_keys import SidekiqKeys
 from tests.support.rig.sidekiq_source import read, source_at
 
@@ -190,28 +191,20 @@ def test_a_failover_is_followed() -> None:
         second = stack.enter_context(redis_server("--replicaof", f"127.0.0.1 {ports[0]}", port=ports[1]))
         client = stack.enter_context(admin(second))
         wait_until(lambda: client.info("replication")["master_link_status"] == "up", "the replica to follow")
-        sentinel_port = free_port()
-        sentinel = RedisServer(port=sentinel_port, sentinel_config=sentinel_conf(ports[0]))
-        stack.callback(sentinel.close)
-        sentinel.start()
+        (sentinel,) = stack.enter_context(sentinels(sentinel_conf(ports[0])))
         asker = stack.enter_context(admin(sentinel))
         wait_until(lambda: "'slaves': 1" in str(asker.info("sentinel")), "the Sentinel to see the replica")
-        settings = RedisSettings(sentinel_master="mastodon", sentinels=(("127.0.0.1", sentinel_port),))
+        settings = RedisSettings(sentinel_master="mastodon", sentinels=(("127.0.0.1", sentinel.port),))
         asyncio.run(failover_story(first, client, settings))
-
-
-def sentinel_conf(port: int) -> str:
-    return (
-        # Long enough not to take a primary for gone that is only slow on a busy machine.
-        f"sentinel monitor mastodon 127.0.0.1 {port} 1\nsentinel down-after-milliseconds mastodon 2000\n"
-        "sentinel failover-timeout mastodon 4000\n"
-    )
 
 
 async def failover_story(first: RedisServer, second: redis.Redis, settings: RedisSettings) -> None:
     source = SidekiqRedis(settings, queues=("default",))
     before = await source.read()
     assert before.writable is True
+    agreed = await source.sentinels_agree()
+    assert agreed is not None
+    assert agreed.configured == 1
     first.stop()
     with pytest.raises(SourceUnavailableError):
         await source.read()
@@ -257,45 +250,14 @@ def test_a_flushed_script_is_sent_again(shared_redis: RedisServer, client: redis
 
 def test_tls_is_verified(tmp_path: Path) -> None:
     """rediss://: with the right authority the reading works. With the system's, the sentence says what was rejected."""
-    certificate, key = tmp_path / "redis.crt", tmp_path / "redis.key"
-    subprocess.run(
-        [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "1",
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-            "subjectAltName=DNS:localhost",
-            "-keyout",
-            str(key),
-            "-out",
-            str(certificate),
-        ],
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
+    certificate, tls = certificate_in(tmp_path)
     port = free_port()
-    files = [
-        "--tls-cert-file",
-        str(certificate),
-        "--tls-key-file",
-        str(key),
-        "--tls-ca-cert-file",
-        str(certificate),
-    ]
-    with redis_server("--tls-port", str(port), "--tls-auth-clients", "no", *files) as server:
+    with redis_server("--tls-port", str(port), *tls) as server:
         with admin(server) as client:
             SidekiqKeys(client).enqueue("default", 2)
-        trusting = RedisSettings(host="localhost", port=port, tls=True, tls_ca_file=str(certificate))
+        trusting = RedisSettings(host="localhost", port=port, tls=True, tls_ca_file=certificate)
         assert read(SidekiqRedis(trusting, queues=())).queues["default"].length_jobs == 2
         strict = RedisSettings(host="localhost", port=port, tls=True)
         assert "TLS certificate is not accepted" in unavailable(SidekiqRedis(strict, queues=()))
-        other_name = RedisSettings(host="127.0.0.1", port=port, tls=True, tls_ca_file=str(certificate))
+        other_name = RedisSettings(host="127.0.0.1", port=port, tls=True, tls_ca_file=certificate)
         assert "TLS certificate is not accepted" in unavailable(SidekiqRedis(other_name, queues=()))

@@ -37,7 +37,7 @@ def test_a_wrong_password_says_that_a_corrected_one_is_read_only_at_the_start() 
         settings = RedisSettings(unix_socket=server.socket, password="wrong-horse")
         sentence = unavailable(SidekiqRedis(settings, queues=("default",)))
     assert "REDIS_PASSWORD" in sentence
-    assert "then `systemctl restart fleetd`, which reads them only at its start" in sentence
+    assert "then `systemctl restart fleetd`, which reads them again" in sentence
     assert "horse" not in sentence
 
 

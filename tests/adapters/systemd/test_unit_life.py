@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from fleetd.adapters.host.unit_files import UnitFiles
 from fleetd.adapters.systemd.unit_properties import ending
 from fleetd.adapters.systemd.units import SystemdUnits
-from fleetd.core.model.facts import EndCause, Ending, UnitFacts
-from fleetd.core.model.identity import InstanceKey
+from fleetd.core.model.facts import SKIPPED, EndCause, Ending, UnitFacts
+from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, InstanceKey
 from tests.support.rig.fake_systemd import FakeSystemd, path_of
 from tests.support.rig.manual_clock import ManualClock
 from tests.support.rig.private_bus import PrivateBus
@@ -203,3 +203,38 @@ def test_a_drop_in_that_systemd_has_not_noticed(bus: PrivateBus, tmp_path: Path)
         assert (await first(units)).need_daemon_reload is False
 
     with_systemd(bus, scenario, unit_files=UnitFiles(tmp_path))
+
+
+def test_a_start_that_the_units_condition_refused_is_known_until_the_next_one(bus: PrivateBus) -> None:
+    clock = ManualClock(100.0)
+
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
+        await units.read()
+        systemd.skip(SCHEDULER_UNIT)
+        await units.read()
+        for passed in (2.0, 5.0):
+            clock.seconds += passed
+            await units.read()
+        own = (await units.read()).units[SCHEDULER]
+        assert (own.active_state, own.result, own.skipped_age_seconds) == ("inactive", SKIPPED, 7.0)
+        systemd.run(SCHEDULER_UNIT)
+        await units.read()
+        assert (await units.read()).units[SCHEDULER].skipped_age_seconds is None
+        systemd.finish_stop(SCHEDULER_UNIT)
+        assert SCHEDULER not in (await units.read()).units
+
+    with_systemd(bus, scenario, clock=clock)
+
+
+def test_one_that_died_before_keeps_its_ending_and_its_count(bus: PrivateBus) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
+        systemd.run(SCHEDULER_UNIT)
+        before = (await units.read()).units[SCHEDULER]
+        systemd.end_main_process(SCHEDULER_UNIT, KILLED, SIGKILL)
+        systemd.skip(SCHEDULER_UNIT, restarts=1)
+        await units.read()
+        own = (await units.read()).units[SCHEDULER]
+        assert (own.restarts, own.invocation_id) == (1, before.invocation_id)
+        assert own.ending == Ending(cause=EndCause.SIGNAL, signal=SIGKILL)
+
+    with_systemd(bus, scenario)

@@ -22,6 +22,24 @@ def test_on_a_quiet_afternoon_only_all_well_is_reported() -> None:
     assert findings(healthy()) == ()
 
 
+@pytest.mark.parametrize(
+    ("failed", "level", "begins"),
+    [(21.6, Level.BAD, "Nearly all jobs fail, 21.6/s of 22/s"), (12.0, Level.WARN, "Most jobs fail, 12/s of 22/s")],
+)
+def test_jobs_that_fail_are_not_all_well(failed: float, level: Level, begins: str) -> None:
+    """Their queues are short: a job that fails at once takes no time."""
+    jobs = replace(healthy().jobs, processed_per_second=22.0, failed_per_second=failed)
+    first = headline(replace(healthy(), jobs=jobs))
+    assert first.level == level
+    assert first.sentence.startswith(begins)
+
+
+@pytest.mark.parametrize(("done", "failed"), [(22.0, 5.0), (0.02, 0.02), (None, None)])
+def test_some_jobs_always_fail(done: float | None, failed: float | None) -> None:
+    jobs = replace(healthy().jobs, processed_per_second=done, failed_per_second=failed)
+    assert headline(replace(healthy(), jobs=jobs)).level == Level.OK
+
+
 def test_a_surge_names_the_worst_queues_and_what_stands_in_the_way() -> None:
     first = headline(status_examples.surge())
     assert first.level == Level.BAD

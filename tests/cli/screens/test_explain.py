@@ -102,7 +102,7 @@ def test_an_instance_stopped_by_hand_is_not_shown_as_running() -> None:
     assert "3 instances running: 2 serving, 1 pinned" in words(status_instances.paused())
     base = healthy()
     failed = replace(base, instances=(*base.instances[:3], instance(4, "default-first", None, state="failed")))
-    assert "3 instances running: 3 serving, 1 failed" in words(failed)
+    assert "3 instances running; 1 failed" in words(failed)
 
 
 def test_clamps_of_the_whole_host_are_shown_once_after_the_profiles() -> None:

@@ -19,7 +19,7 @@ from fleetd.cli.terminal.symbols import ASCII, UNICODE, Symbols
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.reasons.units import ReplaceCause
-from fleetd.core.model.status import HoldStatus, OverrideStatus, RolloutStatus, Status, WouldStatus
+from fleetd.core.model.status import ClampStatus, HoldStatus, OverrideStatus, RolloutStatus, Status, WouldStatus
 from tests.support.builders import status_connections, status_examples, status_instances
 from tests.support.builders.status_healthy import healthy
 
@@ -373,3 +373,19 @@ def test_what_it_would_do_is_shown_while_it_only_observes() -> None:
     assert "Would start mastodon-sidekiq@2, @3: local has 1 of 3 wanted." in text
     assert "start mastodon-sidekiq-scheduler: none is live: started on w1." in text
     assert "Would" not in printed(healthy())
+
+
+def test_what_the_schedulers_line_says_is_not_said_again_below_it() -> None:
+    why = "NO SCHEDULER RUNS, and none is started: all workers of this host were stopped 9 s ago"
+    base = healthy()
+    clamp = ClampStatus(code=ClampCode.STOPPED, sentence=why)
+    status = replace(base, scheduler=replace(base.scheduler, processes=0, sentence=why), clamps=(clamp,))
+    _, _, below = printed(status).partition("\nScheduler ")
+    assert unwrapped(below).count(why) == 1
+
+
+def test_the_command_that_ends_an_order_stays_on_one_line_with_nothing_of_the_order() -> None:
+    order = OverrideStatus(kind="set", what="default", sentence="4 instances, by root", seconds_left=290.0)
+    lines = printed(replace(healthy(), overrides=(order,))).splitlines()
+    assert "Orders       default 4 instances, by root, 4.8 min left" in [line.rstrip() for line in lines]
+    assert "fleetctl set default auto" in [line.strip().replace("\N{NO-BREAK SPACE}", " ") for line in lines]

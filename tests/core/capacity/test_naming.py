@@ -18,7 +18,7 @@ from fleetd.core.capacity.naming import (
     remember_naming,
 )
 from fleetd.core.model.facts import ProcessFacts, RunningJob
-from tests.support.builders.readings import database, process, sidekiq, snapshot, tag
+from tests.support.builders.readings import database, process, sidekiq, snapshot, systemd, tag, unit
 from tests.support.world.ports import policy
 
 ONE, TWO = "mastodon-sidekiq@1.w1", "mastodon-sidekiq@2.w1"
@@ -35,7 +35,13 @@ def seen(
 ) -> NamingMemory:
     """One more reading, `at` seconds after the first."""
     postgres = other.get("postgres", database(workers=names, clients=clients))
-    shot = snapshot(policy(), now=1000.0 + at, postgres=postgres, replica=other.get("replica"))  # type: ignore[arg-type]
+    shot = snapshot(
+        policy(),
+        now=1000.0 + at,
+        postgres=postgres,  # type: ignore[arg-type]
+        replica=other.get("replica"),  # type: ignore[arg-type]
+        units=other.get("units"),  # type: ignore[arg-type]
+    )
     return remember_naming(memory, shot, sidekiq(processes=beats), "w1")
 
 
@@ -53,6 +59,17 @@ def test_busy_workers_without_names_are_told_after_a_while_and_no_longer_once_a_
     memory = seen(memory, *BUSY, at=40.0, names={ONE: 3, TWO: 1})
     assert nameless(memory, {ONE, TWO}) == frozenset()
     assert missing(memory, 100.0) == ()
+
+
+def test_the_heartbeat_of_a_process_that_was_killed_is_no_evidence() -> None:
+    units = systemd({1: unit(age=3.0, pid=77)})
+    killed, fresh = process(tag(1), busy=3, pid=7), process(tag(1), started=5.0, pid=77)
+    memory = seen(NamingMemory(), killed, units=units)
+    memory = seen(memory, killed, fresh, at=SAID_SECONDS + 10.0, units=units)
+    assert nameless(memory, {ONE}) == frozenset()
+    assert missing(memory, SAID_SECONDS + 10.0) == ()
+    at_work = process(tag(1), busy=1, started=5.0, pid=77)
+    assert nameless(seen(memory, killed, at_work, at=40.0, units=units), {ONE}) == {ONE}
 
 
 def test_an_idle_worker_without_connections_is_no_evidence() -> None:

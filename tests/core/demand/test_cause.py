@@ -66,6 +66,12 @@ def test_of_several_queues_the_one_that_needs_most_is_named() -> None:
     assert pulls.queue == "pull"
 
 
+def test_a_queue_that_waits_behind_a_longer_one_is_not_named_alone() -> None:
+    need = wanted(waits(queue("default", 5000, age=28.0), queue("push", 33, age=28.0))).need
+    assert isinstance(need, QueueNeeds)
+    assert sentence(need).startswith("push: 33 jobs wait behind 5,000 of default, the oldest for 28 s (target 30 s); ")
+
+
 def test_when_nothing_waits_the_queues_that_keep_threads_busy_are_named() -> None:
     why = wanted(waits(queue("default", busy=12), queue("push", busy=5), queue("pull", busy=1)))
     assert why == Wanted(

@@ -254,6 +254,16 @@ def test_a_start_that_the_boot_does_not_make_is_a_pin_even_during_the_boot() -> 
     assert host.memory.people.pins[THREE].wants == PinKind.RUN
 
 
+def test_a_second_start_during_the_boot_is_a_pin() -> None:
+    """Taken for the boot's, it was canceled by fleetd, which had just drained that instance."""
+    host = Host(settled=False)
+    host.look(5.0, unit())
+    host.orders_drain(quieted=10.0, stopped=15.0)
+    host.look(20.0)
+    host.look(60.0, unit("activating"))
+    assert host.pin() == PinKind.RUN
+
+
 def test_after_a_new_boot_pins_are_forgotten() -> None:
     host = Host()
     host.look(1000.0, unit())

@@ -389,3 +389,26 @@ def test_the_page_has_every_rule_and_every_setting() -> None:
     source = (PROJECT / "src/fleetd/core/model/unit_rules/judge.py").read_text().partition("class _Judged")[2]
     settings = set(re.findall(r'"([A-Z][a-z][A-Za-z]+|OOMPolicy)"', source)) - {"Service", "Unit", "Exec"}
     assert [name for name in settings if f"`{name}=" not in table and f"`{name}`" not in table] == []
+
+
+ASKS = next(line for line in OURS[SCHEDULER_UNIT].decode().splitlines() if line.startswith("ExecCondition="))
+
+
+@pytest.mark.parametrize(
+    ("line", "fit"),
+    [
+        (ASKS, True),
+        (ASKS.replace("/opt/fleetd/bin", "/usr/lib/fleetd/bin"), True),
+        ("ExecCondition=", True),  # an admin's unit that does not ask
+        (ASKS.replace("-ne 75", "-eq 0"), False),
+        ("ExecCondition=/opt/fleetd/bin/fleetd-may-schedule", False),  # a program that is missing would refuse
+        (f"{ASKS}\nExecCondition=/usr/bin/test -e /run/go", False),
+    ],
+)
+def test_the_schedulers_unit_may_ask_as_ours_does(line: str, fit: bool) -> None:
+    found = judged(OURS[SCHEDULER_UNIT], f"ExecCondition=\n{line}", unit=SCHEDULER_UNIT)
+    assert rules(found) == (set() if fit else {R.CONDITION})
+
+
+def test_an_instance_has_nothing_to_ask() -> None:
+    assert rules(judged(OURS[TEMPLATE_UNIT], ASKS)) == {R.CONDITION}

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from fleetd.core.fleet.state import RECORD_BYTES_MAX
+from fleetd.core.fleet.sizes import RECORD_BYTES_MAX
 from fleetd.core.instances.host_memory import HostMemory, PeoplesOrders, UnitMemory
 from fleetd.core.instances.host_tick import Hold, HostConstraints
 from fleetd.core.instances.lifecycle import Pin

@@ -30,7 +30,7 @@ def recorded(count: int = 3) -> Recorded:
 def entries(rig: Recorded) -> list[Entry]:
     """What the history has about ends of processes."""
     kept = rig.history.read(0.0, samples=False).entries
-    return [e for e in kept if any(words in e.sentence for words in ("stopped it", "died", "killed for"))]
+    return [e for e in kept if any(words in e.sentence for words in ("systemctl stopped", "died", "killed for"))]
 
 
 def total(status: Status, profile: str = "default-first") -> dict[str, int]:
@@ -57,7 +57,7 @@ def test_a_sigkill_is_a_line_a_count_a_note_and_a_finding_and_is_over_after_an_h
     rig.world.kill_worker(2)
     rig.live(60.0)
     assert [(e.kind, e.warning, e.sentence) for e in entries(rig)] == [
-        ("noticed", True, "@2 died by SIGKILL; neither fleetd nor systemctl stopped it")
+        ("noticed", True, "@2 died by SIGKILL; neither fleetd nor `systemctl stop` ended it")
     ]
     status = rig.status(rig.tick())
     assert total(status) == {"signal": 2}
@@ -74,7 +74,9 @@ def test_several_dead_share_a_line_and_a_finding() -> None:
     for number in (1, 2, 3):
         rig.world.kill_worker(number)
     rig.live(60.0)
-    assert [e.sentence for e in entries(rig)] == ["@1, @2, @3 died by SIGKILL; neither fleetd nor systemctl stopped it"]
+    assert [e.sentence for e in entries(rig)] == [
+        "@1, @2, @3 died by SIGKILL; neither fleetd nor `systemctl stop` ended them"
+    ]
     [said] = told(rig.status(rig.tick()))
     assert said.startswith("@1, @2, @3 died 3 times in the last hour, last @1 by SIGKILL, ")
 
@@ -97,8 +99,8 @@ def test_failing_boots_are_deaths_with_their_exit_status() -> None:
     rig.world.kill_worker(2)
     rig.live(40.0)
     assert [e.sentence for e in entries(rig)] == [
-        "@2 died by SIGKILL; neither fleetd nor systemctl stopped it",
-        "@2 died with exit status 1; neither fleetd nor systemctl stopped it",
+        "@2 died by SIGKILL; neither fleetd nor `systemctl stop` ended it",
+        "@2 died with exit status 1; neither fleetd nor `systemctl stop` ended it",
     ]
     assert total(rig.status(rig.tick())) == {"signal": 1, "exit": 1}
 
@@ -109,7 +111,7 @@ def test_the_schedulers_death_is_told_as_well() -> None:
     rig.world.kill_worker(SCHEDULER)
     rig.live(20.0)
     assert [e.sentence for e in entries(rig)] == [
-        "the scheduler died by SIGKILL; neither fleetd nor systemctl stopped it"
+        "the scheduler died by SIGKILL; neither fleetd nor `systemctl stop` ended it"
     ]
     status = rig.status(rig.tick())
     assert total(status, "scheduler") == {"signal": 1}

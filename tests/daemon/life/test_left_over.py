@@ -240,14 +240,39 @@ def test_a_second_drain_of_one_joins_the_first_and_keeps_nothing_stopped() -> No
     assert rig.ticker.host_memory.people.pins == {}
 
 
-@pytest.mark.parametrize("paused", [True, False])
-def test_a_full_database_is_not_said_to_leave_only_min_while_some_of_a_removed_profile_run(paused: bool) -> None:
+def three_of_a_removed_profile(*, paused: bool, kept: bool = False) -> Rig:
+    """@1 to @3 are left over of a profile that was removed; @7 is another one's min."""
     rig = settled(policy(strict(numbers="1-3", low=3), strict("new", numbers="7-9", low=1), pace=SLOW), 3)
     rig.run(60.0)
     if paused:
         rig.order(Pause(for_seconds=HOUR))
-    rig.world.other_clients = 290
+    for number in (1, 2, 3) if kept else ():
+        rig.order(PinInstance(key=InstanceKey(number)))
     configured(rig, policy(strict("new", numbers="7-9", low=1), pace=SLOW))
+    return rig
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("paused", [True, False])
+def test_a_full_database_is_not_said_to_leave_only_min_while_some_of_a_removed_profile_run(
+    paused: bool, kept: bool
+) -> None:
+    rig = three_of_a_removed_profile(paused=paused, kept=kept)
+    rig.world.other_clients = 290
     full = [said for said in rig.status(rig.run(20.0)[-1]).clamps if "may run out" in said.sentence]
     assert full
-    assert ("kept by people" if paused else "lets") in full[0].sentence, full[0].sentence
+    assert ("kept by people" if kept else "lets") in full[0].sentence, full[0].sentence
+
+
+def test_a_pause_keeps_them_unless_others_need_their_connections() -> None:
+    rig = three_of_a_removed_profile(paused=True)
+    rig.run(300.0)
+    assert up(rig) == {1, 2, 3, 7}
+    rig.world.other_clients = 162
+    told = [clamp.sentence for result in rig.run(300.0) for clamp in rig.status(result).clamps]
+    assert any("giving way" in sentence for sentence in told)
+    assert up(rig) == {1, 2, 7}, "one of them is enough"
+    rig.world.other_clients = 290
+    rig.run(300.0)
+    assert up(rig) == {7}
+    assert rig.world.lost == 0

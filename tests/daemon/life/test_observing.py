@@ -10,6 +10,7 @@ from fleetd.core.instances.observing import only_ordered
 from fleetd.core.instances.orders import (
     DrainInstance,
     Order,
+    PinInstance,
     ReleaseInstance,
     Restart,
     SetInstances,
@@ -19,10 +20,8 @@ from fleetd.core.model.decision import Step
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy_tables import Mode, PacePolicy, Policy, SchedulerPolicy
 from fleetd.core.model.status import WouldStatus
-from fleetd.daemon.local_ledger import LocalLedger
 from fleetd.daemon.log import TickLog
 from fleetd.daemon.tick import TickResult
-from fleetd.ports import LedgerView
 from fleetd.words.observing import only_shown
 from tests.support.laws.laws import Bounded, NoJobLost, OneScheduler
 from tests.support.storm.instance_events import CHANGES, HANGS, HEAVY, ORDERS, PRESSURE, LifeStorm
@@ -201,20 +200,6 @@ def test_an_order_is_carried_out_beside_what_hangs_and_a_second_scheduler() -> N
     seen = {verb_and_keys for result in rig.run(300.0) for verb_and_keys in would(result, rig)}
     assert ("stop", (1,)) in seen
     assert ("drain", (SCHEDULER,)) in seen
-    assert rig.units.orders == []
-    rig.order(DrainInstance(key=TWO))
-    rig.run(60.0)
-    assert [(s.verb, s.key) for _, s in rig.units.orders] == [("quiet", 2), ("stop", 2)]
-
-
-def test_without_a_plan_a_drain_is_carried_out_and_min_is_not_restored() -> None:
-    class Away(LocalLedger):
-        async def beat(self, now_seconds: float) -> LedgerView:
-            return LedgerView(token=None, plan=None, fleet_memory=None)
-
-    rig = observing(policy(strict(numbers="1-4", low=3)), 2)
-    rig.ticker.ledger = Away()
-    rig.run(30.0)
     assert rig.units.orders == []
     rig.order(DrainInstance(key=TWO))
     rig.run(60.0)
@@ -495,4 +480,18 @@ def test_an_order_that_leaves_the_decision_to_fleetd_is_answered_so() -> None:
     )
     released = reasons.ReleaseTaken(key=ONE, is_drained=True, forgotten_failures=0)
     assert only_shown(released) == ""
+    assert only_shown(reasons.ReleaseTaken(key=ONE, is_drained=False, forgotten_failures=0, profile_set=True)) == ""
+
+
+def test_a_release_where_people_set_the_count_starts_it_and_is_not_answered_as_only_shown() -> None:
+    rig = observing(policy(strict(numbers="1-4", low=1)))
+    rig.run(60.0)
+    rig.order(PinInstance(key=TWO))
+    rig.order(SetInstances(profile="default-first", instances=4))
+    rig.run(60.0)
+    assert rig.world.units[2].process is None
+    reply = rig.ticker.order(ReleaseInstance(key=TWO))
+    rig.run(60.0)
+    assert rig.world.units[2].process is not None
+    assert only_shown(reply) == ""
     assert only_shown(reasons.SetTaken(profile="a", instances=1, for_seconds=1.0, min_instances=1)) == ""

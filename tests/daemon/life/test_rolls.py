@@ -611,6 +611,36 @@ def test_changed_settings_of_the_scheduler_are_rolled_out() -> None:
     assert process.threads == 4
 
 
+def test_while_the_scheduler_is_too_young_others_do_not_wait_for_it() -> None:
+    """A configuration that was changed twice left its workers as they were for ten minutes."""
+    rig = scheduler_fleet()
+    scheduler = SchedulerPolicy(place="here", threads=4, db_pool=6)
+    configured(rig, structs.replace(rig.world.policy, scheduler=scheduler))
+    rig.run(30.0)
+    status = rig.status(rig.tick())
+    assert status.rollout is not None
+    assert "at most every 10 min" in status.rollout.sentence
+    assert status.scheduler.unit_state == "outdated"
+    other_threads(rig)
+    rig.run(200.0)
+    assert set(threads(rig)) == {6}
+    assert [p.threads for p in rig.world.schedulers()] != [4]
+    rig.run(600.0)
+    assert [p.threads for p in rig.world.schedulers()] == [4]
+
+
+def test_the_scheduler_that_is_being_replaced_is_told_so() -> None:
+    rig = scheduler_fleet()
+    rig.run(650.0)
+    rig.order(Restart())
+    told = set[str]()
+    for _ in range(60):
+        told.add(rig.status(rig.tick()).scheduler.sentence)
+        rig.world.advance(5.0)
+    assert any(one.startswith("being replaced: the one on ") for one in told)
+    assert not any("NONE" in one for one in told)
+
+
 def test_a_heavy_scheduler_is_restarted_but_not_within_ten_minutes() -> None:
     """Otherwise it would grow until the kernel kills it."""
     rig = scheduler_fleet()
@@ -731,6 +761,19 @@ def test_a_replacement_that_a_person_keeps_stopped_is_not_waited_for() -> None:
     assert serving_true(rig.world) == 2
 
 
+def test_what_drains_is_not_said_to_be_replaced_later() -> None:
+    rig = fleet()
+    rig.order(Restart())
+    drained = set[int]()
+    for _ in range(60):
+        for one in rig.status(rig.tick()).instances:
+            if one.state in {"draining", "stopping"}:
+                drained.add(one.number)
+                assert "to be " not in one.note
+        rig.world.advance(5.0)
+    assert drained
+
+
 def test_status_describes_a_rollout() -> None:
     rig = fleet()
     rig.tick()
@@ -839,6 +882,15 @@ def test_what_is_masked_is_not_replaced_because_it_would_not_come_back(masked: t
     rig.run(1500.0)
     assert rig.serving() == before
     assert len(rig.world.schedulers()) == 1
+
+
+def test_a_restart_says_what_it_leaves_out_because_it_is_masked() -> None:
+    rig = fleet()
+    rig.world.masked_units = ("mastodon-sidekiq@2.service",)
+    rig.run(20.0)
+    reply = rig.order(Restart())
+    assert reply.startswith("2 to restart")
+    assert "@2 is masked and goes on as before: systemctl unmask first" in reply
 
 
 def test_a_restart_of_what_is_masked_alone_is_refused() -> None:

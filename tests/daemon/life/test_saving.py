@@ -120,7 +120,7 @@ def test_it_is_saved_and_shown_too_while_a_bug_ends_each_tick() -> None:
         daemon = Daemon(World(policy()), bugs=Bugs(lambda *_, **__: None))
         running = asyncio.create_task(daemon.run(60.0))
         await asyncio.sleep(20.0)
-        daemon.ticker.ledger.beat = broken  # type: ignore[method-assign, assignment]
+        daemon.ticker.sources.observe = broken  # type: ignore[method-assign, assignment]
         daemon.store.full = True
         await daemon.loop.order(Pause(for_seconds=3600.0, reason="moving"))
         await asyncio.sleep(10.0)

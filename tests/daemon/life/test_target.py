@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fleetd.cli.advice.findings import findings
-from fleetd.core.instances.orders import Restart, SetInstances
-from fleetd.core.model.identity import SCHEDULER
+from fleetd.core.instances.orders import DrainInstance, ReleaseInstance, Restart, SetInstances
+from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy_tables import SchedulerPolicy
 from fleetd.errors import OrderRefusedError
 from tests.support.world.fleets import HOUR, QUICK, said, settled
@@ -66,6 +66,18 @@ def test_starting_the_target_ends_it_and_nobodys_pin_is_left() -> None:
     status = rig.status(rig.tick())
     assert (status.holds, status.overrides) == ((), ())
     assert rig.serving() == 4, "it grows again"
+
+
+def test_a_start_that_the_stop_of_the_target_overtakes_is_no_failure() -> None:
+    rig = running()
+    rig.world.enqueue("default", 5000)
+    rig.tick()
+    assert 3 in rig.ordered("start")
+    rig.world.stop_target()  # before systemd shows the start
+    rig.world.advance(QUICK.tick_seconds)
+    status = rig.status(rig.tick())
+    assert {i.state for i in status.instances} <= {"stopped", "stopping"}
+    assert rig.run(120.0)[-1].host.memory.units.failures == {}
 
 
 def test_a_target_that_is_being_started_holds_nothing() -> None:
@@ -170,3 +182,30 @@ def test_an_instance_started_by_hand_goes_with_the_target_and_is_no_order_afterw
     rig.world.stop_target()
     rig.run(60.0)
     assert rig.status(rig.tick()).overrides == ()
+
+
+def test_what_goes_with_the_target_counts_as_left_out_of_a_rollout_and_not_as_replaced() -> None:
+    rig = running()
+    rig.order(Restart())
+    rig.run(5.0)
+    rig.world.stop_target()
+    rig.run(20.0)
+    rollout = rig.status(rig.tick()).rollout
+    assert rollout is not None
+    assert (rollout.ended, rollout.done_instances, rollout.total_instances) == ("done", 0, 0)
+
+
+def test_a_start_by_hand_soon_after_the_targets_start_is_not_canceled() -> None:
+    """It was taken for the target's own start, which is nobody's order for a single instance."""
+    rig = running()
+    rig.world.stop_target()
+    rig.run(30.0)
+    rig.world.start_target(at_boot=(1, 2, SCHEDULER))
+    rig.run(60.0)
+    rig.order(DrainInstance(key=InstanceKey(2)))
+    rig.run(60.0)
+    rig.order(ReleaseInstance(key=InstanceKey(2)))
+    rig.world.start(2)
+    rig.run(120.0)
+    assert rig.world.units[2].state == "active"
+    assert [one.what for one in rig.status(rig.tick()).overrides] == ["@2"]

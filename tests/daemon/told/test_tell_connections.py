@@ -7,12 +7,13 @@ from msgspec import structs
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from fleetd.core.instances.orders import Pause
 from fleetd.core.model.facts import Consumer
 from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy_tables import ConnectionPolicy, DeclaredClaim, PacePolicy, SchedulerPolicy
 from fleetd.core.model.status import ClaimStatus, ConnectionStatus, ConsumerStatus
 from fleetd.daemon.metrics import Metrics
-from tests.support.world.fleets import surge, tight
+from tests.support.world.fleets import configured, surge, tight
 from tests.support.world.ports import FakeDatabase, Rig, policy, strict
 from tests.support.world.readings import database_facts
 from tests.support.world.world import World
@@ -56,6 +57,18 @@ def test_claims_are_shown_by_host_and_profile() -> None:
         ClaimStatus(host="w2", profile="", instances=2, connections=14),
     )
     assert sum(c.connections for c in status.claims) == status.claims_connections
+
+
+def test_claims_of_what_is_left_over_are_told_as_that() -> None:
+    rig = Rig(World(policy(strict("old", numbers="1-2", low=2), strict("new", numbers="5-8", low=1))))
+    rig.run(60.0)
+    configured(rig, policy(strict("new", numbers="6-8", low=1)))
+    rig.order(Pause())
+    status = rig.status(rig.run(10.0)[-1]).connections
+    assert status.claims == (
+        ClaimStatus(host="w1", profile="new", instances=1, connections=7, configured=False),
+        ClaimStatus(host="w1", profile="old", instances=2, connections=14, configured=False),
+    )
 
 
 def test_consumers_are_shown_as_seen_and_as_declared(monkeypatch: pytest.MonkeyPatch) -> None:

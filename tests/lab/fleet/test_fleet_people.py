@@ -65,7 +65,7 @@ def test_a_killed_worker_is_left_to_systemd(fleet: Fleet) -> None:
     assert instance(back, 1).note.startswith("died once in the last hour, by SIGKILL, "), "no person's order"
     assert any(f"@1 {instance(back, 1).note}" in finding.sentence for finding in findings(back))
     assert metrics(fleet)['fleetd_instance_deaths_total{cause="signal",profile="only"}'] == 1
-    [line] = [line.message for line in fleet.said() if "neither fleetd nor systemctl" in line.message]
+    [line] = [line.message for line in fleet.said() if "neither fleetd nor `systemctl stop`" in line.message]
     assert line.startswith("@1 died by SIGKILL")
     assert back.profiles[0].running_instances == 1
     assert fleet.up() == {1}

@@ -96,6 +96,18 @@ def test_ours_is_not_started_beside_a_stock_unit(fleet: Fleet, watch: Watch) -> 
     assert scheduler_steps(fleet, "start") == []
 
 
+@pytest.fixture
+def does_not_ask(fleet: Fleet) -> Iterator[None]:
+    """Our scheduler's unit starts without asking Redis, as an admin's own does."""
+    drop_in = f"/etc/systemd/system/{OURS}.d/test.conf"
+    fleet.worker.write(drop_in, "[Service]\nExecCondition=\n")
+    fleet.worker.reload_systemd()
+    yield
+    fleet.worker.remove(drop_in)
+    fleet.worker.reload_systemd()
+
+
+@pytest.mark.usefixtures("does_not_ask")
 def test_ours_started_by_hand_beside_a_stock_unit_is_ended_and_stays_down(fleet: Fleet, watch: Watch) -> None:
     with ticks.watching(fleet) as seen:
         fleet.worker.run(["systemctl", "start", "--no-block", OURS])

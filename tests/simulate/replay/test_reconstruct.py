@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from fleetd.cli.commands.arguments import PAST_SECONDS_MAX
-from fleetd.core.model.history import PolicyChange, QueueSample, Recording, Sample
+from fleetd.core.model.history import InstanceSample, PolicyChange, QueueSample, Recording, Sample
 from fleetd.simulate.replay.reconstruct import Reconstruction, reconstruct, refuse_too_much, with_policy
 from fleetd.simulate.replay.replay import run_as_recorded, run_under, under
 from fleetd.simulate.replay.timeline import EARLIER_SECONDS_MAX, RecordingError
@@ -280,6 +280,33 @@ def test_profiles_are_known_by_name_when_their_numbers_move() -> None:
         assert any("profiles that are no more" in note for note in again.notes) is not kept
         assert again.trace.duration_seconds == pytest.approx(1195 if kept else 145, abs=6)
         assert max(count for _, count in again.sizes[now.name]) >= 1
+
+
+def test_what_is_left_over_of_a_removed_profile_takes_no_time_from_a_replay() -> None:
+    trace = small_trace(queue_toml("default", "[[0, 40]]", 0.2), seconds=1200)
+    history, _ = recorded(trace)
+    before = history.policies[-1].policy
+    (profile,) = before.profiles
+    other = structs.replace(profile, name="other", numbers=(21, 22))
+    left = history.samples[60]
+    samples = history.samples[:60] + tuple(
+        structs.replace(s, instances=(*(s.instances or ()), *_left_over(left)) if index < 120 else s.instances)
+        for index, s in enumerate(history.samples[60:])
+    )
+    policies = (
+        PolicyChange(at_seconds=BEGIN - 10.0, policy=structs.replace(before, profiles=(profile, other))),
+        PolicyChange(at_seconds=left.at_seconds - 1.0, policy=before),
+    )
+    again = reconstruct(structs.replace(history, samples=samples, policies=policies), "again")
+    assert not any("profiles that are no more" in note for note in again.notes)
+    assert again.trace.duration_seconds == pytest.approx(1195, abs=6)
+    assert again.sizes.keys() == {profile.name}
+
+
+def _left_over(sample: Sample) -> tuple[InstanceSample, ...]:
+    """Two instances of the profile that was removed."""
+    first = (sample.instances or ())[0]
+    return tuple(structs.replace(first, number=number, profile="other") for number in (21, 22))
 
 
 numbers = st.integers(0, 2000)

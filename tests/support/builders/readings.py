@@ -217,8 +217,9 @@ def tick_of(
 ) -> HostTick:
     """A tick with the instances of a snapshot, in the states that follow from this memory."""
     tick = HostTick(policy=policy, snapshot=shot, evidence=evidence or Evidence())
-    remembered = (memory or HostMemory()).by_instance(shot.now_seconds, {})
-    return tick.seeing(instance_views(tick, remembered)).under(constraints or HostConstraints())
+    memory = memory or HostMemory()
+    views = instance_views(tick, memory.by_instance(shot.now_seconds, {}), memory.left_over)
+    return tick.seeing(views).under(constraints or HostConstraints())
 
 
 def fleet(count: int, *, busy: int = 0) -> tuple[SystemdFacts, tuple[ProcessFacts, ...]]:

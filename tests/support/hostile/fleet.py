@@ -13,7 +13,6 @@ from fleetd.adapters.history.schema import packed_samples, unpacked_samples
 from fleetd.cli.client import read_status
 from fleetd.core.model.policy_tables import ConnectionPolicy, Policy, SchedulerPolicy
 from fleetd.core.model.status import Status
-from fleetd.daemon.local_ledger import LocalLedger
 from fleetd.daemon.metrics import Metrics
 from fleetd.daemon.observe import Sources
 from fleetd.daemon.record import sample_of
@@ -47,7 +46,7 @@ class Fleet:
             pgbouncer=WirePgBouncer(world, self.added) if through else None,
             replica=WireDatabase(world, self.added, standby=True),
         )
-        self.ticker = Ticker(world.policy, self.sources, LocalLedger(), FakeStore())
+        self.ticker = Ticker(world.policy, self.sources, FakeStore())
         self.result: TickResult | None = None
 
     def tick(self) -> TickResult:
@@ -70,14 +69,10 @@ class Fleet:
         raise AssertionError(f"nothing of {verbs} became due")
 
     def _kept(self) -> tuple[object, ...]:
-        ticker, ledger = self.ticker, self.ticker.ledger
-        assert isinstance(ledger, LocalLedger)
-        return ticker.host_memory, ticker._committed, ledger._plan, ledger._fleet_memory, ticker._last
+        return self.ticker.host_memory, self.ticker.planned, self.ticker._last
 
     def _keep(self, kept: tuple[object, ...]) -> None:
-        ticker, ledger = self.ticker, self.ticker.ledger
-        ticker.host_memory, ticker._committed, plan, memory, ticker._last = kept  # type: ignore[assignment]
-        ledger._plan, ledger._fleet_memory = plan, memory  # type: ignore[attr-defined]
+        self.ticker.host_memory, self.ticker.planned, self.ticker._last = kept  # type: ignore[assignment]
 
     def steps(self, added: Added | None = None) -> Steps:
         """What the tick does that is due, with what others added."""

@@ -11,7 +11,7 @@ from fleetd.core.instances.orders import DrainInstance, Order, PinInstance, Rele
 from fleetd.core.model.decision import Step
 from fleetd.core.model.facts import Known
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
-from fleetd.core.plan import FleetMemory, plan
+from fleetd.core.plan import plan
 from fleetd.daemon.tick import TickResult
 from fleetd.simulate.scoring.laws import (
     bounded,
@@ -280,9 +280,7 @@ class SameInputSameDecision(Check):
     """Law 9: planning again from the same values gives the same plan, and leaves the values unchanged."""
 
     def after_tick(self, storm: Storm, before: Before, result: TickResult, orders: list[Step]) -> None:
-        memory = FleetMemory()
-        if before.fleet_memory is not None:
-            memory = msgspec.json.decode(before.fleet_memory, type=FleetMemory)
+        memory = before.planned
         as_handed = msgspec.json.encode((result.tick, memory))
         again = plan(result.tick, memory)
         assert again == result.fleet

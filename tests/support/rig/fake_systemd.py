@@ -162,6 +162,17 @@ class FakeSystemd:
         self._become(unit, "activating", "auto-restart")
         self._main_process_changed(unit)
 
+    def skip(self, name: str, *, restarts: int = 0) -> None:
+        """Its ExecCondition= refuses the start, with the signals that systemd sends; then it is unloaded."""
+        unit = self.unit(name)
+        unit.lives, unit.restarts, unit.exec_main_code, unit.job = unit.lives + 1, restarts, 0, ""
+        for result, state in (("success", ("activating", "condition")), ("exec-condition", ("inactive", "dead"))):
+            unit.result = result
+            self._main_process_changed(unit)
+            self._become(unit, *state)
+        self.announce_job(name, "done")
+        unit.result = "success"  # of an unloaded unit systemd knows nothing any more
+
     def restart_quietly(self, name: str, pid: int) -> None:
         """Restart= gives the unit a new process. In the list of units it looks the same as before."""
         unit = self.unit(name)

@@ -19,6 +19,7 @@ from fleetd.core.instances.orders import Order
 from fleetd.core.model.decision import Step
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy_tables import Policy
+from fleetd.core.plan import FleetMemory
 from fleetd.daemon.tick import TickResult
 from tests.support.world.ports import FakeStore, Rig
 from tests.support.world.world import World
@@ -70,7 +71,7 @@ class Before:
     beats: dict[int, Beat]
     counting: dict[str, int]
     orders: int
-    fleet_memory: bytes | None
+    planned: FleetMemory
     hung: frozenset[int] = frozenset()  # they neither beat nor heed signals
     unheard: frozenset[int] = frozenset()  # READY for about two minutes, without any heartbeat
     drains: dict[InstanceKey, Drain] = field(default_factory=dict)
@@ -87,7 +88,7 @@ class Before:
             },
             counting={p.name: rig.serving(p.name) for p in world.policy.profiles},
             orders=len(rig.units.orders),
-            fleet_memory=rig.ticker.ledger._fleet_memory,  # type: ignore[attr-defined]
+            planned=rig.ticker.planned,
             hung=frozenset(n for n, u in world.units.items() if u.process is not None and u.process.hung),
             unheard=frozenset(
                 n
@@ -136,8 +137,8 @@ class Storm:
         result = self.rig.tick()
         self.dies_after_steps = None
         self.died = self.rig.ticker is not ticker
-        if self.died:  # with one host the ledger is lost as well
-            before = replace(before, fleet_memory=None)
+        if self.died:
+            before = replace(before, planned=FleetMemory())
         orders = [step for _, step in self.rig.units.orders[before.orders :]]
         for check in self.checks:
             check.after_tick(self, before, result, orders)

@@ -9,7 +9,6 @@ from contextlib import suppress
 from fleetd.core.model.facts import DatabaseFacts, SidekiqFacts
 from fleetd.core.model.status import Status
 from fleetd.daemon.bugs import Bugs
-from fleetd.daemon.local_ledger import LocalLedger
 from fleetd.daemon.log import TickLog
 from fleetd.daemon.loop import Loop
 from fleetd.daemon.observe import Sources
@@ -107,7 +106,7 @@ class Daemon:
             deadline_seconds=2.0,
             bugs=bugs,
         )
-        self.ticker = Ticker(world.policy, sources, LocalLedger(), self.store)
+        self.ticker = Ticker(world.policy, sources, self.store)
         say = lambda line, **fields: self.lines.append(line)  # noqa: E731
         self.loop = Loop(
             self.ticker,

@@ -22,7 +22,6 @@ from fleetd.core.model.policy_tables import (
     StuckPolicy,
 )
 from fleetd.core.model.status import Status
-from fleetd.daemon.local_ledger import LocalLedger
 from fleetd.daemon.observe import Sources
 from fleetd.daemon.tell import status_of
 from fleetd.daemon.tick import Ticker, TickResult
@@ -97,6 +96,8 @@ class FakeUnits:
         if not self.world.systemd_up:
             return StepResult(step=step, result="failed", sentence="systemd can't be reached over D-Bus")
         self.orders.append((self.world.now, step))
+        if not self.world.polkit_runs:
+            return StepResult(step=step, result="refused", sentence="polkit does not run")
         state = self.world.units[step.key].state
         if step.verb == "start":
             result = "refused" if state == "deactivating" else self.world.start(step.key)
@@ -214,7 +215,7 @@ class Rig:
             deadline_seconds=2.0,
             pgbouncer=FakePgBouncer(self.world) if through else None,
         )
-        self.ticker = Ticker(self.world.policy, self.sources, LocalLedger(), self.store)
+        self.ticker = Ticker(self.world.policy, self.sources, self.store)
 
     kill_fleetd = start_fleetd
 

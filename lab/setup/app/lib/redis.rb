@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
 # Where Sidekiq's Redis is, from the same variables and with the same precedence as in Mastodon: the SIDEKIQ_ ones
-# when they say a URL or a host, else the plain ones.
+# when they say a URL, Sentinels or a host, else the plain ones; and of each, Sentinels before a host.
 
 require "sidekiq"
 require "uri"
@@ -10,7 +10,7 @@ require "uri"
 Redis.silence_deprecations = true if defined?(Redis) && Redis.respond_to?(:silence_deprecations=)
 
 module SidekiqRedis
-  PREFIX = %w[URL HOST].any? { |name| ENV["SIDEKIQ_REDIS_#{name}"].to_s != "" } ? "SIDEKIQ_" : ""
+  PREFIX = %w[URL SENTINEL_MASTER HOST].any? { |name| ENV["SIDEKIQ_REDIS_#{name}"].to_s != "" } ? "SIDEKIQ_" : ""
 
   def self.setting(name, default = nil)
     value = ENV["#{PREFIX}REDIS_#{name}"].to_s
@@ -21,13 +21,25 @@ module SidekiqRedis
     return setting("URL") if setting("URL")
 
     password = setting("PASSWORD")
+    return "redis://#{setting("SENTINEL_MASTER")}/#{setting("DB", "0")}" if sentinels
+
     login = password ? "#{setting("USER", "")}:#{URI.encode_www_form_component(password)}@" : ""
     "redis://#{login}#{setting("HOST", "localhost")}:#{setting("PORT", "6379")}/#{setting("DB", "0")}"
+  end
+
+  def self.sentinels
+    return if setting("URL") || !setting("SENTINEL_MASTER")
+
+    setting("SENTINELS")&.split(",")&.map do |entry|
+      host, port = entry.split(":")
+      { host: host, port: Integer(port || setting("SENTINEL_PORT", "26379")) }
+    end
   end
 
   def self.options
     namespace = ENV["REDIS_NAMESPACE"].to_s
     options = { url: url, driver: :ruby }
+    options.merge!(sentinels: sentinels, role: :master, password: setting("PASSWORD")) if sentinels
     options[:namespace] = namespace unless namespace.empty?
     options
   end

@@ -52,7 +52,7 @@ _CURES_BY_PHRASE = {
     STILL_COMPUTING: "is that the right server?",
     "timeout expired": "is the network between up, and its firewall open?",
 }
-_READ_AGAIN = "`systemctl restart fleetd`, which reads it only at its start"
+_READ_AGAIN = "`systemctl restart fleetd`, which reads it again"
 _WRONG_PASSWORD = ("password authentication failed", "SASL authentication failed")
 _NO_PASSWORD = "no password supplied"  # noqa: S105
 #: libpq's own words (fe-secure-openssl.c), which it does not translate in psycopg's wheels.

@@ -52,7 +52,7 @@ class PgBouncerConsole(ConnectionSource[PgBouncerFacts]):
     """Reads the console at `settings` (its dbname does not matter).
 
     `mastodon`: database and user that the workers connect with. `monotonic`: seconds, for the pauses between attempts
-    to connect and the age of the settings.
+    to connect and the age of the settings. `identity`: see PgBouncerFacts.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class PgBouncerConsole(ConnectionSource[PgBouncerFacts]):
         mastodon: tuple[str, str],
         monotonic: Callable[[], float],
         deadline_seconds: float = 3.0,
+        identity: str = "",
     ) -> None:
         never_counted = PgBouncerFacts(
             client_limit_connections=0,
@@ -78,6 +79,7 @@ class PgBouncerConsole(ConnectionSource[PgBouncerFacts]):
             deadline_seconds=deadline_seconds,
         )
         self._mastodon = mastodon
+        self._identity = identity
         self._settings: ConsoleSettings | None = None
         self._settings_from: Connection | None = None
         self._settings_seconds = 0.0
@@ -88,7 +90,8 @@ class PgBouncerConsole(ConnectionSource[PgBouncerFacts]):
             lists = await _show(connection, "LISTS")
             pools = await _show(connection, "POOLS")
             databases = await _show(connection, "DATABASES")
-            return facts_from(settings, lists, pools, databases, self._mastodon)
+            facts = facts_from(settings, lists, pools, databases, self._mastodon)
+            return msgspec.structs.replace(facts, identity=self._identity)
         except ImpossibleNumberError as error:
             raise SourceUnavailableError(f"{self._login.where} can't be right: {error}") from None
         except (KeyError, TypeError, ValueError, AttributeError, StopIteration, psycopg.ProgrammingError) as error:

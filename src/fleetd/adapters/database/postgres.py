@@ -90,6 +90,8 @@ class PostgresConnections(ConnectionSource[DatabaseFacts]):
         self._database = mastodon_database
         self._standby = standby
         self._said_upper_bound = False
+        self._identifier = ""
+        self._identified_over: Connection | None = None
 
     async def _count(self, connection: Connection) -> DatabaseFacts:
         row: Row | None = None
@@ -106,6 +108,7 @@ class PostgresConnections(ConnectionSource[DatabaseFacts]):
         # The id that came with the login is the backend's, unless a pooler made up one of its own: see pooler.py.
         if row.get("backend_pid", connection.info.backend_pid) != connection.info.backend_pid:
             facts = msgspec.structs.replace(facts, pooled=True)
+        facts = msgspec.structs.replace(facts, identity=await self._identity(connection, row))
         if not facts.exact and not self._said_upper_bound:
             self._said_upper_bound = True
             _log.warning(
@@ -113,6 +116,24 @@ class PostgresConnections(ConnectionSource[DatabaseFacts]):
                 f"counts as a client, which may be too many. To count exactly: GRANT pg_monitor TO {row['own_user']}"
             )
         return facts
+
+    async def _identity(self, connection: Connection, row: Row) -> str:
+        """The cluster's own identifier, asked for once a connection. A role that may not ask has the address."""
+        if self._identified_over is not connection:
+            self._identifier = self._login.where
+            connection.allow(ANSWER_BYTES_MAX)
+            try:
+                async with connection.cursor() as cursor:
+                    await cursor.execute(IDENTITY_QUERY)
+                    found = await cursor.fetchone()
+                if found is not None:
+                    self._identifier = str(found["system_identifier"])[:IDENTIFIER_LENGTH_MAX]
+            except psycopg.OperationalError:
+                raise
+            except (psycopg.Error, LookupError):
+                pass
+            self._identified_over = connection
+        return f"{self._identifier} standby" if row["in_recovery"] else self._identifier
 
     def _refuses(self, error: psycopg.Error) -> bool:
         which = refusal(error)
@@ -127,6 +148,10 @@ class PostgresConnections(ConnectionSource[DatabaseFacts]):
             )
         return True
 
+
+#: A replica has the identifier of its primary.
+IDENTITY_QUERY = "SELECT system_identifier FROM pg_catalog.pg_control_system()"
+IDENTIFIER_LENGTH_MAX = 80
 
 #: One round trip. SET LOCAL inside a transaction, and no startup option: PgBouncer refuses those, and a plain SET
 #: through it would stick to a server connection that Mastodon uses next.

@@ -30,16 +30,17 @@ class NotRedisError(exceptions.RedisError):
 class Allowance:
     """What may still be received, over all connections of one reader."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, reading_bytes_max: int = READING_BYTES_MAX, round_bytes_max: int = ROUND_BYTES_MAX) -> None:
+        self._reading_bytes_max, self._round_bytes_max = reading_bytes_max, round_bytes_max
         self._reading_left = self._round_left = 0
         self.begin_reading()
 
     def begin_reading(self) -> None:
-        self._reading_left = READING_BYTES_MAX
+        self._reading_left = self._reading_bytes_max
         self.begin_round()
 
     def begin_round(self) -> None:
-        self._round_left = ROUND_BYTES_MAX
+        self._round_left = self._round_bytes_max
 
     def take(self, count: int) -> None:
         """Raises TooMuchSentError when it is used up."""

@@ -1,22 +1,18 @@
-"""A connection to Redis as the settings say."""
+"""A connection to Redis as the settings say, with or without Sentinels."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from functools import partial
 from typing import Any
 
-from redis import exceptions
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
-from fleetd.adapters.redis.bounded import Allowance, BoundedParser
+from fleetd.adapters.redis.bounded import Allowance
+from fleetd.adapters.redis.clients import Peers, close, prepare
+from fleetd.adapters.redis.sentinels import SentinelView, view_of
 from fleetd.config.connections import RedisSettings
-
-_CLOSE_SECONDS = 1.0
 
 
 class RedisConnection:
@@ -36,25 +32,35 @@ class RedisConnection:
         }
         self.allowance = Allowance()
         self._client: Redis | None = None
+        self._peers = Peers()
         self._sentinel_clients: tuple[Redis, ...] = ()
 
     def client(self) -> Redis:
         """The client; connects when a command is sent."""
         if self._client is None:
             self._client = self._open()
-            for client in (self._client, *self._sentinel_clients):
-                # The clients' own arguments have no place for it; no connection has been made yet.
-                client.connection_pool.connection_kwargs["parser_class"] = partial(BoundedParser, self.allowance)
+            self._peers = prepare(self._client, self.allowance)
+            for sentinel in self._sentinel_clients:
+                prepare(sentinel, self.allowance)
         return self._client
 
     async def drop(self) -> None:
-        """Close every connection, even one that waits for a reply; takes a second at most, and never raises."""
+        """Close every connection, even one that waits for a reply; takes a second a client, and never raises."""
         clients = [client for client in (self._client, *self._sentinel_clients) if client is not None]
-        self._client, self._sentinel_clients = None, ()
+        self._client, self._peers, self._sentinel_clients = None, Peers(), ()
         for client in clients:
-            with contextlib.suppress(exceptions.RedisError, OSError, TimeoutError):
-                async with asyncio.timeout(_CLOSE_SECONDS):
-                    await client.connection_pool.disconnect(inuse_connections=True)
+            await close(client)
+
+    async def sentinels_agree(self) -> SentinelView | None:
+        """What the Sentinels say of the server that this is connected to now; None: none are configured.
+
+        Asks each of them at once, over connections of its own, and is over within two seconds. Never raises.
+        """
+        settings = self._settings
+        if settings.unix_socket or not settings.sentinel_master:
+            return None
+        ours = self._peers.the_one()
+        return await view_of(settings.sentinels, settings.sentinel_master, ours, self._sentinel_options())
 
     def _open(self) -> Redis:
         settings = self._settings
@@ -67,17 +73,17 @@ class RedisConnection:
         if settings.unix_socket:
             return Redis(unix_socket_path=settings.unix_socket, **options)
         if settings.sentinel_master:
-            sentinel_options = self._options | {
-                "username": settings.sentinel_username,
-                "password": settings.sentinel_password,
-            }
             sentinel = Sentinel(  # type: ignore[no-untyped-call]
-                list(settings.sentinels), sentinel_kwargs=sentinel_options | self._tls(), **options, **self._tls()
+                list(settings.sentinels), sentinel_kwargs=self._sentinel_options(), **options, **self._tls()
             )
             self._sentinel_clients = tuple(sentinel.sentinels)
             client: Redis = sentinel.master_for(settings.sentinel_master)
             return client
         return Redis(host=settings.host, port=settings.port, **options, **self._tls())
+
+    def _sentinel_options(self) -> dict[str, Any]:
+        login = {"username": self._settings.sentinel_username, "password": self._settings.sentinel_password}
+        return self._options | login | self._tls()
 
     def _tls(self) -> dict[str, Any]:
         if not self._settings.tls:

@@ -40,8 +40,7 @@ _RENAMED = (
 _FULL = "takes no more clients: raise its maxclients, or see with CLIENT LIST who holds so many connections"
 _WORDS = {
     "NOAUTH": "refuses the login: see that user and password are right (REDIS_PASSWORD or REDIS_URL in "
-    ".env.production, or [redis] in the configuration), then `systemctl restart fleetd`, which reads them only at its "
-    "start",
+    ".env.production, or [redis] in the configuration), then `systemctl restart fleetd`, which reads them again",
     "NOPERM": "does not let this user read; give it the rights listed in docs/operations.md, scripts included",
     "LOADING": "is still loading its data; it answers by itself when that is done",
     "BUSY": "is busy with another script; if that does not end, its log and SCRIPT KILL help",

@@ -17,7 +17,9 @@ from redis.asyncio import Redis
 
 from fleetd.adapters.redis.connection import RedisConnection
 from fleetd.adapters.redis.failures import cluster_sentence, error_code, sentence, write_refusal
+from fleetd.adapters.redis.rider import BugTaker, Ride, Rider
 from fleetd.adapters.redis.rounds import Rounds, Script
+from fleetd.adapters.redis.sentinels import SentinelView
 from fleetd.adapters.sidekiq.formats import minute_keys
 from fleetd.adapters.sidekiq.job_classes import JobClasses, last_whole_minute
 from fleetd.adapters.sidekiq.members import MembersReader
@@ -55,12 +57,15 @@ class SidekiqRedis:
         queues: Iterable[str],
         read_timeout_seconds: float = 3.0,
         workers_place: str = "",
+        rider: Rider | None = None,
+        rider_bug: BugTaker | None = None,
     ) -> None:
         """`queues`: the configured ones, read even while Redis does not know them yet.
 
         `read_timeout_seconds` bounds one whole reading, connecting included. `workers_place`: see
-        SidekiqFacts.workers_endpoint.
+        SidekiqFacts.workers_endpoint. `rider`: whose commands travel with each reading; `rider_bug`: see Ride.
         """
+        self._rider, self._rider_bug = rider, rider_bug
         self._workers_place = workers_place
         self._settings = settings
         self._deadline_seconds = read_timeout_seconds
@@ -72,9 +77,10 @@ class SidekiqRedis:
 
     async def read(self) -> SidekiqFacts:
         """One reading. Raises SourceUnavailableError when there is none; the next call then connects anew."""
+        ride = Ride(self._rider, self._rider_bug)
         try:
             async with asyncio.timeout(self._deadline_seconds):
-                return await self._read(self._connection.client())
+                return await self._read(self._connection.client(), ride)
         except (exceptions.RedisError, OSError, TimeoutError) as error:
             await self._connection.drop()
             why = sentence(error, self._settings, self._deadline_seconds)
@@ -82,23 +88,29 @@ class SidekiqRedis:
         except BaseException:
             await self._connection.drop()
             raise
+        finally:
+            ride.end()
+
+    async def sentinels_agree(self) -> SentinelView | None:
+        """What the Sentinels say of the Redis that is read; None: none are configured. See RedisConnection."""
+        return await self._connection.sentinels_agree()
 
     async def close(self) -> None:
         await self._connection.drop()
 
-    async def _read(self, client: Redis) -> SidekiqFacts:
+    async def _read(self, client: Redis, ride: Ride) -> SidekiqFacts:
         now = asyncio.get_running_loop().time()
         self._connection.allowance.begin_reading()
         rounds = Rounds(client, self._connection.allowance, until_seconds=now + self._deadline_seconds * _ASKING_SHARE)
         reading = Reading(self._settings.key_prefix, self._memory, loop_seconds=now)
-        probe = await self._read_everything(reading, rounds, now)
+        probe = await self._read_everything(reading, rounds, now, ride)
         await self._read_left(reading, rounds)
         await self._members.read(reading, rounds, self._settings.key_prefix)
         await self._read_left(reading, rounds)
         await self._running_jobs.read(reading, rounds)
         return self._facts(reading, probe)
 
-    async def _read_everything(self, reading: Reading, rounds: Rounds, now_seconds: float) -> Any:
+    async def _read_everything(self, reading: Reading, rounds: Rounds, now_seconds: float, ride: Ride) -> Any:
         """The first round trip. Returns the reply to the write probe."""
         known = self._memory.processes
         queues = [(name, self._unless(name, now_seconds)) for name in self._queues]
@@ -112,7 +124,8 @@ class SidekiqRedis:
         if minute is not None:
             reading.job_classes = JobClasses(minute)
         arguments = self._arguments(queues, reading.named, everything=True, minute=minute)
-        records, info, written = await rounds.run(_SCRIPT, *arguments, beside=(("INFO", "server"), probe))
+        beside = (("INFO", "server"), probe)
+        records, info, written = await rounds.run(_SCRIPT, *arguments, beside=beside, ride=ride)
         server = info if isinstance(info, dict) else {}
         if is_cluster(server):
             raise SourceUnavailableError(cluster_sentence(self._settings))

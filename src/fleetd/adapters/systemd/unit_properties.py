@@ -14,7 +14,7 @@ from fleetd.adapters.bus.connection import BusCallError, BusLostError
 from fleetd.adapters.systemd.link import SYSTEMD_GONE, SYSTEMD_PATH
 from fleetd.core.model.bounds import essential
 from fleetd.core.model.decision import Step, StepResult
-from fleetd.core.model.facts import EndCause, Ending, TargetFacts, UnitFacts
+from fleetd.core.model.facts import SKIPPED, EndCause, Ending, TargetFacts, UnitFacts
 
 #: One row of ListUnitsByPatterns: name, description, load, active, sub, following, path, job id, type, path.
 UnitRow = list[Any]
@@ -58,7 +58,7 @@ def ending(properties: Mapping[str, Any]) -> Ending | None:
     if not isinstance(code, int) or not isinstance(status, int) or not isinstance(result, str):
         return None
     if code <= 0:
-        none_ended = result in ("success", "start-limit-hit")
+        none_ended = result in ("success", "start-limit-hit", SKIPPED)
         return None if none_ended else Ending(cause=_BEFORE_MAIN.get(result, EndCause.UNKNOWN))
     if code == _CLD_EXITED:
         exited = _BY_OTHERS.get(result, EndCause.EXIT)

@@ -13,7 +13,8 @@ How it reads: states come from one ListUnitsByPatterns in each reading, so a los
 cost more. They are read again for a unit whose state is not the last seen one, or that a signal named (a quick restart
 looks the same in the list). They are read again for all units after daemon-reload and daemon-reexec, every 60 s, and
 when a unit file changed on disk, because only they say that systemd has not read it yet. How a main process ended is
-gone from them once systemd has started the next, so the signal that told it is remembered. UnitNew and UnitRemoved are
+gone from them once systemd has started the next, so the signal that told it is remembered; so is the one that told of a
+start that the unit's own condition refused, after which systemd unloads the unit. UnitNew and UnitRemoved are
 ignored on purpose: reading the properties of an unloaded unit loads and unloads it, which sends both again.
 """
 
@@ -44,7 +45,7 @@ from fleetd.adapters.systemd.unit_properties import (
     unit_path,
 )
 from fleetd.core.model.decision import Step, StepResult
-from fleetd.core.model.facts import Ending, SystemdFacts, TargetFacts
+from fleetd.core.model.facts import SKIPPED, Ending, SystemdFacts, TargetFacts, UnitFacts
 from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TARGET_UNIT, InstanceKey, unit_of
 from fleetd.errors import SourceUnavailableError
 
@@ -95,6 +96,7 @@ class SystemdUnits:
         self._outdated: set[str] = set()  # units whose properties must be read again
         self._all_outdated = True
         self._endings: dict[str, Ending] = {}  # by unit: of its last main process
+        self._skipped: dict[str, SeenUnit] = {}  # units that their condition kept from starting, until they start
         self._unit_files = unit_files or UnitFiles()
         self._unit_digests: dict[str, str | None] = {}
         self._full_reading_at_seconds = 0.0
@@ -205,10 +207,14 @@ class SystemdUnits:
             if unit is not None:
                 seen[name] = unit
         self._seen = seen
+        self._skipped = {n: unit for n, unit in self._skipped.items() if n in self._units and n not in rows}
         return SystemdFacts(
             units={
-                self._units[name]: msgspec.structs.replace(unit.at(now), job=rows[name][8])
-                for name, unit in seen.items()
+                **{self._units[name]: unit.at(now) for name, unit in self._skipped.items()},
+                **{
+                    self._units[name]: msgspec.structs.replace(unit.at(now), job=rows[name][8])
+                    for name, unit in seen.items()
+                },
             },
             polkit_runs=self._polkit_runs,
             target=target,
@@ -270,6 +276,29 @@ class SystemdUnits:
         if ended is not None:
             self._endings[name] = ended
 
+    def _note_skip(self, name: str, properties: dict[str, Any]) -> None:
+        """Its condition refused the start: systemd says so once and unloads the unit."""
+        if properties.get("Result") != SKIPPED:
+            if "Result" in properties:
+                self._skipped.pop(name, None)
+            return
+        before, restarts = self._seen.get(name), properties.get("NRestarts")
+        known = (
+            before.facts
+            if before is not None
+            else UnitFacts(name=name, load_state="loaded", active_state="", sub_state="")
+        )
+        facts = msgspec.structs.replace(
+            known,
+            active_state="inactive",
+            sub_state="dead",
+            result=SKIPPED,
+            main_pid=0,
+            restarts=restarts if isinstance(restarts, int) else known.restarts,
+            ending=self._endings.get(name),
+        )
+        self._skipped[name] = SeenUnit(facts, self._monotonic_seconds())
+
     async def _carry_out(self, step: Step) -> StepResult:
         unit = step.unit
         rows = await self._link.asking(lambda: self._list([unit]))
@@ -314,11 +343,14 @@ class SystemdUnits:
             name = self._names_by_path[message.path]
             self._outdated.add(name)
             if message.signature == "sa{sv}as" and message.body[0] == SERVICE:
-                self._note_ending(name, {key: variant.value for key, variant in message.body[1].items()})
+                changed = {key: variant.value for key, variant in message.body[1].items()}
+                self._note_ending(name, changed)
+                self._note_skip(name, changed)
         elif message.member == "Reloading":
             self._all_outdated = True
 
     def _follow_anew(self) -> None:
         """Signals may have been missed."""
         self._endings.clear()
+        self._skipped.clear()
         self._all_outdated = True

@@ -49,7 +49,8 @@ def _source(
 ) -> Iterator[Check]:
     name = CONNECTION_SOURCES[source.source]
     if source.refused:
-        yield Check(subject=name, verdict="broken", what="it lets no more clients in", why=_NO_GROWTH)
+        why = f"{_NO_GROWTH} See who holds them: `fleetctl connections`, or pg_stat_activity as a superuser."
+        yield Check(subject=name, verdict="broken", what="it lets no more clients in", why=why)
         return
     parts, ours = _claimed(policy, fleet.claims, source)
     left = _left(source, ours)

@@ -90,6 +90,10 @@ def services(settings: Settings, unfit: Mapping[str, UnfitUnit], others: tuple[s
             what, line = f"{unit} is {state['ActiveState']}", f"sudo systemctl start {unit}"
             nobody = "Nothing decides how many workers run. See `journalctl -u fleetd`."
             yield Check(subject="systemd", verdict="broken", what=what, why=nobody, line=line)
+        elif state.get("ActiveState", "active") not in _UP:
+            what, line = f"{unit} is stopped", f"sudo systemctl start {unit}"
+            none = "While it is, fleetd starts no worker, neither min nor the scheduler."
+            yield Check(subject="systemd", verdict="look", what=what, why=none, line=line)
 
 
 def _running(units: Sequence[str]) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from fleetd.words.formatting import (
     duration,
     names,
     often,
+    rate,
     sentence,
     short_name,
     times,
@@ -48,6 +49,7 @@ def findings(status: Status) -> tuple[Finding, ...]:
         *(Finding(Level.WARN, sentence(capitalised(warning))) for warning in status.warnings),
         *_failed_steps(status),
         *_lost_sources(status, _LOST),
+        *_jobs(status),
         *_queues(status),
         *_scheduler(status),
         *_rollout(status),
@@ -171,6 +173,21 @@ def _queues(status: Status) -> list[Finding]:
         said = f"How long {', '.join(unknown[:3])}{_and_more(unknown, 3)} waits is unknown."
         found.append(Finding(Level.UNKNOWN, said))
     return found
+
+
+#: Of all jobs. Some always fail, as other servers are down; so many fail only if something here is wrong.
+_MANY_FAIL_SHARE, _NEARLY_ALL_FAIL_SHARE = 0.5, 0.9
+_FAIL_PER_SECOND_MIN = 0.1
+
+
+def _jobs(status: Status) -> list[Finding]:
+    """That most jobs fail. Their queues are then as short as if all were well."""
+    done, failed = status.jobs.processed_per_second or 0.0, status.jobs.failed_per_second or 0.0
+    if failed < max(_FAIL_PER_SECOND_MIN, _MANY_FAIL_SHARE * done):
+        return []
+    nearly_all = failed >= _NEARLY_ALL_FAIL_SHARE * done
+    said = f"{'Nearly all' if nearly_all else 'Most'} jobs fail, {rate(failed)} of {rate(done)}, and are retried later"
+    return [Finding(Level.BAD if nearly_all else Level.WARN, f"{said}: journalctl -e -u 'mastodon-sidekiq@*'")]
 
 
 def _and_more(all_of_them: Sized, named: int) -> str:

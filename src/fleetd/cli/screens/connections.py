@@ -271,7 +271,8 @@ def _claim_lines(status: Status, page: Page) -> Lines:
     for claim in claims:
         host = {"": "unknown", "more": "other hosts"}.get(claim.host, claim.host)
         numbers = (claim.instances, claim.connections, claim.connections / max(claim.instances, 1))
-        rows.append([host, claim.profile or "its own", *map(count, numbers)])
+        left_over = "" if claim.configured else ", left over"
+        rows.append([host, f"{claim.profile or 'its own'}{left_over}", *map(count, numbers)])
     instances, connections = sum(c.instances for c in claims), sum(c.connections for c in claims)
     total = [Text(text, "bold") for text in ("all", "", count(instances), count(connections), "")]
     columns = (

@@ -87,9 +87,11 @@ def _running(status: Status, profile: ProfileStatus) -> Text:
         stopped = i.state == "stopped" or (i.state == "pinned" and i.busy_threads is None)
         if i.profile == profile.name and not stopped:
             states[i.state] = states.get(i.state, 0) + 1
+    failed = states.pop("failed", 0)  # which run no more
     said = ", ".join(f"{number} {state}" for state, number in states.items())
     running = (_instances(profile.running_instances, "running"), "bold")
-    return Text.assemble(running, f": {said}" if said and set(states) != {"serving"} else "")
+    said = f": {said}" if said and set(states) != {"serving"} else ""
+    return Text.assemble(running, said, f"; {failed} failed" if failed else "")
 
 
 def _clamp_lines(status: Status, clamp: ClampStatus, page: Page) -> Lines:

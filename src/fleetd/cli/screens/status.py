@@ -25,7 +25,7 @@ from fleetd.cli.terminal.safe_text import cleaned
 from fleetd.cli.terminal.symbols import QUIET, STYLES, Symbols, bar, sign
 from fleetd.core.model.identity import SCHEDULER_UNIT
 from fleetd.core.model.reasons.base import ClampCode
-from fleetd.core.model.status import QueueStatus, Status
+from fleetd.core.model.status import ClampStatus, QueueStatus, Status
 from fleetd.words.formatting import UNKNOWN, count, duration, sentence, size
 
 WIDTH_MAX = 220  # the eye loses longer lines
@@ -175,8 +175,6 @@ def _wait_bar(queue: QueueStatus, status: Status, cells: int, symbols: Symbols) 
 
 #: The findings name each such unit, and what is wrong with it.
 _SAID_ABOVE = frozenset({ClampCode.FOREIGN_UNIT})
-#: The lines of the scheduler and of the rollout say the same, which will do for a dense page.
-_SAID_ELSEWHERE = frozenset({ClampCode.SCHEDULER_LIVE, ClampCode.ROLLING})
 
 
 def _host_lines(status: Status, page: Page, last_words: Mapping[str, LastWords]) -> Lines:
@@ -197,10 +195,17 @@ def _host_lines(status: Status, page: Page, last_words: Mapping[str, LastWords])
     if status.scheduler.unit_state == "failed":
         lines += last_words_lines(SCHEDULER_UNIT, page, last_words)
     for clamp in status.clamps:
-        above = clamp.code in _SAID_ABOVE or told_as_full(clamp)
-        if not clamp.profile and not above and not (page.dense and clamp.code in _SAID_ELSEWHERE):
+        if not clamp.profile and not _is_said(status, clamp):
             lines += clamp_lines(clamp, page)
     return lines
+
+
+def _is_said(status: Status, clamp: ClampStatus) -> bool:
+    """Whether another line says the same: the findings, the scheduler's own line, or that of the rollout."""
+    if clamp.code == ClampCode.ROLLING:
+        return status.rollout is not None
+    above = clamp.code in _SAID_ABOVE or told_as_full(clamp)
+    return above or clamp.sentence == status.scheduler.sentence
 
 
 #: Less pressure than this is usual.

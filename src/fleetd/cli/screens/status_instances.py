@@ -173,7 +173,7 @@ def people_lines(status: Status, page: Page) -> Lines:
         row = Text("; ").join(_order(o) for o in orders if o.kind != "pin" or o.what not in noted)
         return lines + (page.labelled("Orders", row) if row else [])
     for order in orders:
-        body = _order(order).append(f"  {_ended_by(order)}".replace(" ", NBSP), QUIET)
+        body = _order(order).append(f"{NBSP} {_ended_by(order).replace(' ', NBSP)}", QUIET)
         lines += page.labelled("Orders" if order is orders[0] else "", body)
     return lines
 

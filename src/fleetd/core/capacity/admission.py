@@ -20,6 +20,7 @@ from fleetd.core.capacity.claims import Claims
 from fleetd.core.capacity.saturation import Saturation
 from fleetd.core.demand.needed import Needed, home
 from fleetd.core.instances.host_tick import HostTick
+from fleetd.core.instances.left_over import orphans
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamps, InstanceState
 from fleetd.core.model.facts import Value
@@ -59,6 +60,7 @@ class Admitted(Value, frozen=True, kw_only=True):
     spare: str | None
     scarcity: ScarcityMemory
     stepped_back: bool  # one was let go because the database is saturated
+    gives_back: dict[str, int] = {}  # by removed profile: how many of its left over instances go for the budget
 
 
 def admit(
@@ -89,7 +91,13 @@ def admit(
             stepped_back = admission.let_one_go(reasons.SteppedBack(saturated=why))
         if may_yield(scarcity, tick.now_seconds) and admission.yield_one(scarcity.profile or ""):
             scarcity = structs.replace(scarcity, yielded_seconds=tick.now_seconds)
-    return Admitted(counts=admission.counts, spare=admission.spare(), scarcity=scarcity, stepped_back=stepped_back)
+    return Admitted(
+        counts=admission.counts,
+        spare=admission.spare(),
+        scarcity=scarcity,
+        stepped_back=stepped_back,
+        gives_back=admission.gives_back,
+    )
 
 
 def remember_starving(memory: ScarcityMemory, profile: str | None, now_seconds: float) -> ScarcityMemory:
@@ -140,6 +148,7 @@ class _Admission:
         self.desired = desired
         self.running = tick.running
         self.counts = {name: min(tick.running[name], goal) for name, goal in desired.items()}
+        self.gives_back: dict[str, int] = {}
         self._clamps = clamps
         self._budget, self._claims = limits.budget, limits.claims
         self._saturation = limits.saturation
@@ -316,7 +325,10 @@ class _Admission:
         self._cut(reason, profile.name, before, before - 1)
 
     def give_way(self) -> None:
-        """If claims exceed the budget, let the least important instances go until the rest fits, down to `min`."""
+        """If claims exceed the budget, let the least important instances go until the rest fits, down to `min`.
+
+        First those left over of a profile that was removed: they are nobody's `min`.
+        """
         total = self._claims.total_connections
         if self._budget.excess_connections(total, total) <= 0:
             return
@@ -324,14 +336,33 @@ class _Admission:
         for profile in self.policy.profiles:
             going = max(0, self.running[profile.name] - self.counts[profile.name])
             staying -= going * profile.claim_connections
+        staying = self._give_back(total, staying)
         for profile in reversed(self.policy.profiles):
             before, name = self.counts[profile.name], profile.name
             while self._budget.excess_connections(total, staying) > 0 and self.counts[name] > profile.min_instances:
                 self.counts[name] -= 1
                 staying -= profile.claim_connections
-            source = self._budget.tightest(total)
-            if self.counts[name] < before and source is not None:
-                reason = reasons.ClaimsAboveBudget(
-                    source=source.source, claimed_connections=total, budget_connections=source.budget_connections
-                )
+            reason = self._above_budget(total)
+            if self.counts[name] < before and reason is not None:
                 self._cut(reason, name, before, self.counts[name])
+
+    def _give_back(self, total: int, staying: int) -> int:
+        """Let orphans go until the rest fits; none that people keep. Returns the claims that stay then."""
+        for view in reversed(orphans(self.tick)):
+            if self._budget.excess_connections(total, staying) <= 0:
+                break
+            name = view.profile or ""
+            self.gives_back[name] = self.gives_back.get(name, 0) + 1
+            staying -= view.claim_connections
+        reason = self._above_budget(total)
+        if self.gives_back and reason is not None:
+            self._clamps.add(reason)
+        return staying
+
+    def _above_budget(self, total: int) -> reasons.ClaimsAboveBudget | None:
+        source = self._budget.tightest(total)
+        if source is None:
+            return None
+        return reasons.ClaimsAboveBudget(
+            source=source.source, claimed_connections=total, budget_connections=source.budget_connections
+        )

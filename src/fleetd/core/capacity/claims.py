@@ -107,12 +107,18 @@ def count_claims(tick: HostTick, processes: ProcessClaims) -> Claims:
 
     For each name the greatest of three counts: the claim of a unit that runs or starts on this host, the claim in its
     heartbeat (`processes` must already include this reading), and the connections that Postgres or a replica sees open,
-    even after the unit is gone. A host that may have to start the scheduler always includes the scheduler's claim.
+    even after the unit is gone. A host that may have to start the scheduler always includes the scheduler's claim,
+    unless it is known to be another host's.
     """
     policy, snapshot = tick.policy, tick.snapshot
     by_name = {application_name(v.key, policy.host): v.claim_connections for v in tick.active}
     scheduler = application_name(SCHEDULER, policy.host)
-    if policy.scheduler.place != "elsewhere":
+    slot = tick.fleet.slot
+    held_elsewhere = slot is not None and slot.holder not in (
+        "",
+        policy.host,
+    )  # the ledger sets one aside for all hosts
+    if policy.scheduler.place != "elsewhere" and not held_elsewhere:
         by_name[scheduler] = max(by_name.get(scheduler, 0), policy.scheduler.claim_connections)
     observed = [
         reading.value.worker_connections

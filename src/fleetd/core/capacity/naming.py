@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Set
 
-from fleetd.core.model.facts import DatabaseFacts, Known, SidekiqFacts, Snapshot, Value
-from fleetd.core.model.heartbeats import own_key
+from fleetd.core.model.facts import DatabaseFacts, Known, ProcessFacts, SidekiqFacts, Snapshot, Value
+from fleetd.core.model.heartbeats import heartbeats_by_key, own_key, present_heartbeat
 from fleetd.core.model.identity import application_name, parse_tag
 from fleetd.core.model.reasons.evidence import NamesMissing
 
@@ -48,7 +48,7 @@ def remember_naming(memory: NamingMemory, snapshot: Snapshot, sidekiq: SidekiqFa
         return memory
     missing = {name: since for name, since in memory.missing_seconds.items() if name not in names}
     if sidekiq is not None:
-        busy, alive = _at_work(sidekiq, host)
+        busy, alive = _at_work(_living(sidekiq, snapshot, host), host)
         if sidekiq.processes_complete:
             missing = {name: since for name, since in missing.items() if name in alive}
         missing |= dict.fromkeys(sorted(busy - names - missing.keys()), now)
@@ -78,7 +78,11 @@ def names_missing(memory: NamingMemory, now_seconds: float) -> NamesMissing | No
     if not late:
         return None
     return NamesMissing(
-        names=tuple(sorted(late)[:_NAMES_MAX]), count=len(late), seconds=max(late.values()), none_seen=not memory.seen
+        names=tuple(sorted(late)[:_NAMES_MAX]),
+        count=len(late),
+        seconds=max(late.values()),
+        none_seen=not memory.seen,
+        none_open=memory.others_connections == 0,
     )
 
 
@@ -96,10 +100,27 @@ def _open(facts: DatabaseFacts) -> set[str]:
     return {name for name, connections in facts.worker_connections.items() if connections}
 
 
-def _at_work(sidekiq: SidekiqFacts, host: str) -> tuple[frozenset[str], frozenset[str]]:
+def _living(sidekiq: SidekiqFacts, snapshot: Snapshot, host: str) -> list[ProcessFacts]:
+    """All processes, without those of this host's units of which systemd knows that they have ended.
+
+    The heartbeat of one that was killed says for up to a minute that it is at work, and its connections are closed.
+    """
+    if not isinstance(snapshot.systemd, Known):
+        return list(sidekiq.processes)
+    units = snapshot.systemd.value.units
+    ended: set[str] = set()
+    for key, own in heartbeats_by_key(sidekiq.processes, host).items():
+        unit = units.get(key)
+        if unit is not None:
+            present = present_heartbeat(own, unit)
+            ended |= {p.identity for p in own if p is not present}
+    return [p for p in sidekiq.processes if p.identity not in ended]
+
+
+def _at_work(processes: list[ProcessFacts], host: str) -> tuple[frozenset[str], frozenset[str]]:
     """By application_name: the workers with a job that began lately, and all that are alive."""
     busy, alive = set[str](), set[str]()
-    for process in sidekiq.processes:
+    for process in processes:
         tag = parse_tag(process.tag)
         key = own_key(process, host)
         if tag is not None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fleetd.core.capacity.admission import Limits
+from fleetd.core.capacity.admission import Admitted, Limits
 from fleetd.core.capacity.budget import SourceBudget
 from fleetd.core.instances.host_tick import HostTick
+from fleetd.core.instances.left_over import orphans
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import InstanceState
 from fleetd.core.model.facts import Consumer, Known, PgBouncerFacts, Snapshot
@@ -26,8 +27,8 @@ _LEAVING = frozenset(
 Full = reasons.ConnectionsOverdrawn | reasons.ClientsRefused
 
 
-def overdrawn(tick: HostTick, counts: dict[str, int] | None, limits: Limits) -> tuple[Full, ...]:
-    """One reason for each source that is too full. `counts`: admitted instances, by profile; None: systemd is unknown.
+def overdrawn(tick: HostTick, admitted: Admitted | None, limits: Limits) -> tuple[Full, ...]:
+    """One reason for each source that is too full. `admitted` None: systemd is unknown.
 
     Then it is unknown too what is claimed, and only a refusal is certain.
     """
@@ -36,13 +37,13 @@ def overdrawn(tick: HostTick, counts: dict[str, int] | None, limits: Limits) -> 
     for source in limits.budget.sources:
         if source.refused:
             found.append(reasons.ClientsRefused(source=source.source))
-        elif counts is not None and source.overdrawn_connections(claims) > 0:
-            found.append(_reason(tick, counts, source, claims))
+        elif admitted is not None and source.overdrawn_connections(claims) > 0:
+            found.append(_reason(tick, admitted, source, claims))
     return tuple(found)
 
 
-def _reason(tick: HostTick, counts: dict[str, int], source: SourceBudget, claims: int) -> reasons.ConnectionsOverdrawn:
-    gives_back, going = _gives_back(tick, counts)
+def _reason(tick: HostTick, admitted: Admitted, source: SourceBudget, claims: int) -> reasons.ConnectionsOverdrawn:
+    gives_back, going = _gives_back(tick, admitted)
     return reasons.ConnectionsOverdrawn(
         source=source.source,
         over_connections=source.overdrawn_connections(claims),
@@ -71,21 +72,21 @@ def _others_by(source: SourceBudget) -> Literal["seen", "peak", "rise", "taken"]
 
 
 def _gives_back(
-    tick: HostTick, counts: dict[str, int]
+    tick: HostTick, admitted: Admitted
 ) -> tuple[Literal["drains", "unwatched", "kept", "min", "closing"], int]:
     """What fleetd does about it, and how many instances go."""
     pinned = [v.profile for v in tick.active if v.is_capacity and v.pinned == reasons.PinKind.RUN]
-    surplus = {name: max(0, tick.running[name] - count) for name, count in counts.items()}
+    surplus = {name: max(0, tick.running[name] - count) for name, count in admitted.counts.items()}
     going = sum(min(n, max(0, tick.running[name] - pinned.count(name))) for name, n in surplus.items())
     going += sum(1 for v in tick.active if v.state in _LEAVING)
-    # Those left over of a profile that is gone are nobody's min: a rollout drains them, unless people hold it.
-    orphans = sum(v.left_over and v.is_capacity and tick.policy.profile(v.profile or "") is None for v in tick.active)
-    going += orphans if tick.held is None else 0
+    # Those left over of a profile that is gone are nobody's min: a rollout drains them all, in a hold only the budget.
+    gone = orphans(tick)
+    going += len(gone) if tick.held is None else sum(admitted.gives_back.values())
     if going:
         return "drains", going
-    if any(surplus.values()) or orphans:
+    if any(surplus.values()) or any(tick.policy.profile(name or "") is None for name in pinned):
         return "kept", 0
-    if not any(tick.running[p.name] > p.min_instances for p in tick.policy.profiles):
+    if not gone and not any(tick.running[p.name] > p.min_instances for p in tick.policy.profiles):
         return "min", 0
     return ("unwatched" if tick.sidekiq is None else "closing"), 0
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from fleetd.core.demand.backlog import capacity_of, hardest
+from fleetd.core.demand.backlog import Waiting, capacity_of, hardest
 from fleetd.core.demand.needed import Needed, at_home, overflows_of
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.model import reasons
@@ -78,10 +78,22 @@ def need_of(tick: HostTick, profile: Profile, needed: Needed, sidekiq: SidekiqFa
         )
     _, hard, lasts_seconds = found
     facts = sidekiq.queues[hard.queue]
+    behind = _behind(profile, waiting, hard)
     return reasons.QueueNeeds(
         queue=hard.queue,
         length_jobs=facts.length_jobs,
+        behind_queue=behind.queue if behind is not None else "",
+        behind_jobs=sidekiq.queues[behind.queue].length_jobs if behind is not None else 0,
         latency_seconds=facts.latency_seconds,
         target_seconds=tick.policy.target_seconds(hard.queue),
         lasts_seconds=None if math.isinf(lasts_seconds) else lasts_seconds,
     )
+
+
+def _behind(profile: Profile, waiting: list[Waiting], hard: Waiting) -> Waiting | None:
+    """The queue with most to do of those before it in a strict order, if that is more than it has itself."""
+    if profile.order == "weighted":
+        return None
+    before = waiting[: waiting.index(hard)]
+    most = max(before, key=lambda w: w.work_seconds, default=None)
+    return most if most is not None and most.work_seconds > hard.work_seconds else None

@@ -93,10 +93,33 @@ def desired_instances(
         elif needed is None:
             clamps.add(reasons.LatencyUnknown(), name)
             desired[name] = _Count(profile, running, running, clamps).at_least_min().count
+        elif not tick.fleet.alone:
+            desired[name] = _as_planned(tick, profile, needed, running, clamps)
         else:
             running += constraints.unavailable_in == name  # its replacement will come, so it counts as running
             desired[name], new_windows[name] = _by_need(tick, profile, needed, running, windows.get(name), clamps)
     return desired, new_windows
+
+
+def _as_planned(tick: HostTick, profile: Profile, needed: Needed, running: int, clamps: Clamps) -> int:
+    """What the leader wants here. Without its plan only `min` is restored (law 3)."""
+    share, leader = (tick.fleet.shares or {}).get(profile.name), tick.fleet.leader
+    before = needed.instances[profile.name]
+    if share is None:
+        after = max(running, profile.min_instances)
+        reply = tick.fleet.reply
+        why: reasons.ClampReason = reasons.PlanMissing(leader=leader)
+        if reply is not None and reply.gathering is not None:
+            why = reasons.FleetGathers(waits_for=tuple(host for host in reply.gathering if host))
+        clamps.add(why, profile.name, before=before, after=after)
+        return after
+    for clamp in share.clamps:
+        clamps.add(clamp.reason, profile.name, before=clamp.before_instances, after=clamp.after_instances)
+    after, planned = min(max(share.desired_instances, profile.min_instances), profile.max_instances), share
+    if after != planned.desired_instances:
+        why = reasons.PlannedByLeader(leader=leader)
+        clamps.add(why, profile.name, before=planned.desired_instances, after=after)
+    return after
 
 
 def _as_set(profile: Profile, needed: Needed | None, running: int, wanted: reasons.SetByPeople, clamps: Clamps) -> int:

@@ -10,7 +10,8 @@ from msgspec import structs
 
 from fleetd.core.fleet import slot as slots
 from fleetd.core.fleet.calls import Admit, Admitted, Code, Refusal, Server, Start
-from fleetd.core.fleet.state import BySource, LedgerState
+from fleetd.core.fleet.sizes import admit_too_large
+from fleetd.core.fleet.state import FORMAT, BySource, LedgerState
 from fleetd.core.model.identity import SCHEDULER, unit_name
 
 
@@ -19,7 +20,7 @@ def admit(state: LedgerState | None, call: Admit, server: Server) -> tuple[Ledge
     refusal = _refused(state, call, server)
     if state is None or refusal is not None:
         return state, Admitted(granted=0, refusal=refusal)
-    entry = structs.replace(state.hosts[call.host], missing=call.missing)
+    entry = structs.replace(state.hosts[call.host], missing=call.missing, sent_ms=call.sent_ms, gone=False)
     own = dict(call.claims)
     state = structs.replace(state, hosts={**state.hosts, call.host: entry}, claims={**state.claims, call.host: own})
     for granted, start in enumerate(call.starts):
@@ -35,11 +36,17 @@ def admit(state: LedgerState | None, call: Admit, server: Server) -> tuple[Ledge
 
 
 def _refused(state: LedgerState | None, call: Admit, server: Server) -> Refusal | None:
+    if admit_too_large(call):
+        return Refusal(code=Code.TOO_LARGE)
     if state is None:
         return Refusal(code=Code.NO_LEDGER)
+    if state.format > FORMAT:
+        return Refusal(code=Code.FORMAT, about=str(state.format))
     entry = state.hosts.get(call.host)
     if entry is None or entry.nonce != call.nonce:
         return Refusal(code=Code.REPLACED, about=call.host)
+    if call.sent_ms < entry.sent_ms:
+        return Refusal(code=Code.LATE)
     if state.run_id != server.run_id or state.generation != call.generation:
         return Refusal(code=Code.GENERATION)
     return Refusal(code=Code.GATHERING) if state.gathering_ms is not None else None
@@ -49,6 +56,10 @@ def _greater(one: BySource, other: BySource) -> BySource:
     return {source: max(one.get(source, 0), other.get(source, 0)) for source in one.keys() | other.keys()}
 
 
+def _sum(one: BySource, other: BySource) -> BySource:
+    return {source: one.get(source, 0) + other.get(source, 0) for source in one.keys() | other.keys()}
+
+
 def is_scheduler(name: str) -> bool:
     """Whether a process of this application_name is a scheduler."""
     return name.startswith(unit_name(SCHEDULER))
@@ -56,7 +67,11 @@ def is_scheduler(name: str) -> bool:
 
 def taken(state: LedgerState, source: str, seen: dict[str, int]) -> int:
     """Connections of a source that are claimed or set aside, but for a scheduler that does not run."""
-    known = {name: claims for names in state.claims.values() for name, claims in names.items()}
+    # Postgres cuts names off, so processes of two hosts with long names may have the same one.
+    known: dict[str, BySource] = {}
+    for names in state.claims.values():
+        for name, claims in names.items():
+            known[name] = _sum(known.get(name, {}), claims)
     claimed = sum(claims.get(source, 0) for names in state.claims.values() for claims in names.values())
     aside = sum(entry.missing.get(source, 0) for entry in state.hosts.values())
     # One whose claims name other sources only is not on this one. One that is in no ledger may be.

@@ -23,9 +23,12 @@ class Code(StrEnum):
     FORMAT = "format"  # a later fleetd's ledger
     NAME_TAKEN = "name_taken"  # another machine with this name beats
     REPLACED = "replaced"  # another fleetd beats under this name since
+    LATE = "late"  # a later call of the same machine was carried out before
     FULL = "full"  # HOSTS_MAX hosts, or ORDERS_MAX orders
-    TOO_LARGE = "too_large"
+    TOO_LARGE = "too_large"  # sizes.py
     NO_LEDGER = "no_ledger"  # beat first
+    NO_RIGHTS = "no_rights"  # this user may not write it
+    SENTINELS = "sentinels"  # most of them do not name the server that was asked
     GENERATION = "generation"  # the truth is or was gathered since the caller's last beat
     GATHERING = "gathering"
     CLAIMS = "claims"  # it does not fit
@@ -47,9 +50,11 @@ class Beat(Value, frozen=True, kw_only=True):
     boot_id: str
     nonce: str
     tick_ms: int
+    sent_ms: int = 0  # by the machine's clock since its boot: grows with each call, over restarts of fleetd too
     generation: int = 0
     clock_ms: int = 0
-    members: tuple[str, ...] = ()  # only while the truth is gathered; kept by each host on its disk
+    #: Only while the truth is gathered. Each host keeps them on its disk, and then adds those of an answer to its own.
+    members: tuple[str, ...] = ()
     fit: bool = True
     plan_format: int = 1
     own_scheduler: OwnScheduler = "unknown"
@@ -59,7 +64,9 @@ class Beat(Value, frozen=True, kw_only=True):
     missing: BySource = {}
     scheduler: BySource = {}
     record: str = ""
-    #: Of the leader only: names of silent hosts' processes of which neither a heartbeat nor a connection is left.
+    #: Of the leader only: names of silent hosts' processes of which neither a heartbeat nor a connection is left; with
+    #: the name "": of no process of that host is anything left, whatever its name. As many as sizes.py allows; the
+    #: others with the next beat.
     ended: tuple[tuple[str, str], ...] = ()
     orders_version: int = -1
     members_version: int = -1
@@ -76,7 +83,7 @@ class Told(Value, frozen=True, kw_only=True):
 
 
 class BeatReply(Value, frozen=True, kw_only=True):
-    """The answer to a beat. What has not changed since the caller's last is left out (None)."""
+    """The answer to a beat. What has not changed since the caller's last in this generation is left out (None)."""
 
     generation: int
     clock_ms: int
@@ -117,12 +124,14 @@ class Admit(Value, frozen=True, kw_only=True):
 
     host: str
     nonce: str
+    sent_ms: int = 0  # as in a beat
     generation: int
     claims: dict[str, BySource]  # of all its processes now, with those that it starts to reach `min`
     missing: BySource
     starts: tuple[Start, ...]
     limits: BySource  # by source: the most that all of ours may claim, as just read; absent: no limit
-    seen: dict[str, int] = {}  # other hosts' processes as just read, by application_name
+    #: Connections as just read, by application_name, its own included: some may have outlived their process.
+    seen: dict[str, int] = {}
     here: bool = False  # the configuration names this host for the scheduler
     takeover_ms: int = 300_000
 

@@ -14,17 +14,8 @@ from msgspec import structs
 
 from fleetd.core.fleet import slot as slots
 from fleetd.core.fleet.calls import Beat, BeatReply, Code, Commit, Refusal, Server, Told
-from fleetd.core.fleet.state import (
-    FORMAT,
-    HOSTS_MAX,
-    ORDERS_MAX,
-    RECORD_BYTES_MAX,
-    Entry,
-    Lease,
-    LedgerState,
-    Planned,
-    Slot,
-)
+from fleetd.core.fleet.sizes import beat_too_large, commit_too_large, order_too_large
+from fleetd.core.fleet.state import FORMAT, HOSTS_MAX, ORDERS_MAX, Entry, Lease, LedgerState, Planned, Slot
 
 #: A beat advances the fleet clock by this or two ticks at most.
 STEP_MS_MAX = 10_000
@@ -43,11 +34,15 @@ def beat(state: LedgerState | None, call: Beat, server: Server) -> tuple[LedgerS
     refusal = _refused(state, call)
     if refusal is not None:
         return state, refusal
+    if state is not None and _name_taken(later := _on_time(state, call, server), call):
+        # The clock goes on, or a machine that rebooted alone would be refused for ever. A scheduler there is one.
+        refused = Refusal(code=Code.NAME_TAKEN, about=call.host)
+        return structs.replace(later, slot=slots.after_refusal(later, call)), refused
     state = _on_time(_of_this_generation(state, call, server), call, server)
     state = _with_host(state, call)
     state = structs.replace(state, slot=slots.after_beat(state, call))
     state = _with_lease(state, call)
-    if state.lease.host == call.host:
+    if _leads(state, call):
         state = _without_ended(state, call)
     if state.gathering_ms is not None and not _waits(state):
         state = structs.replace(state, gathering_ms=None)
@@ -55,12 +50,12 @@ def beat(state: LedgerState | None, call: Beat, server: Server) -> tuple[LedgerS
 
 
 def _refused(state: LedgerState | None, call: Beat) -> Refusal | None:
-    if len(call.record.encode()) > RECORD_BYTES_MAX:
+    if beat_too_large(call):
         return Refusal(code=Code.TOO_LARGE)
     if state is None:
         return None
     if state.format > FORMAT:
-        return Refusal(code=Code.FORMAT, about=str(state.format))
+        return _later_format(state)
     if state.fleet != call.fleet:
         return Refusal(code=Code.FLEET, about=state.fleet)
     entry = state.hosts.get(call.host)
@@ -68,10 +63,15 @@ def _refused(state: LedgerState | None, call: Beat) -> Refusal | None:
         return Refusal(code=Code.FULL) if len(state.hosts) >= HOSTS_MAX else None
     if call.nonce == entry.replaced_nonce and call.nonce:
         return Refusal(code=Code.REPLACED, about=call.host)
-    other = entry.boot_id not in ("", call.boot_id)
-    if other and state.clock_ms - entry.beat_ms < NAME_MS:
-        return Refusal(code=Code.NAME_TAKEN, about=call.host)
+    if call.boot_id == entry.boot_id and call.sent_ms < entry.sent_ms:
+        return Refusal(code=Code.LATE)
     return None
+
+
+def _name_taken(state: LedgerState, call: Beat) -> bool:
+    """Whether another machine beats under this name."""
+    entry = state.hosts.get(call.host, Entry())
+    return entry.boot_id not in ("", call.boot_id) and state.clock_ms - entry.beat_ms < NAME_MS
 
 
 def _of_this_generation(state: LedgerState | None, call: Beat, server: Server) -> LedgerState:
@@ -85,7 +85,7 @@ def _of_this_generation(state: LedgerState | None, call: Beat, server: Server) -
             time_ms=server.time_ms,
             gathering_ms=call.clock_ms,
         )
-        return structs.replace(fresh, slot=Slot(sighted_ms=call.clock_ms, holder_ms=call.clock_ms))
+        return structs.replace(fresh, slot=slots.doubted(Slot(), call.clock_ms))
     if state.run_id == server.run_id and call.generation <= state.generation:
         return state
     clock = max(state.clock_ms, call.clock_ms)
@@ -97,7 +97,7 @@ def _of_this_generation(state: LedgerState | None, call: Beat, server: Server) -
         time_ms=server.time_ms,
         gathering_ms=clock,
         lease=structs.replace(state.lease, until_ms=0),
-        slot=structs.replace(state.slot, sighted_ms=clock, holder_ms=clock),
+        slot=slots.doubted(state.slot, clock),
     )
 
 
@@ -116,12 +116,14 @@ def _with_host(state: LedgerState, call: Beat) -> LedgerState:
         boot_id=call.boot_id,
         nonce=call.nonce,
         replaced_nonce=before.replaced_nonce if before.nonce in ("", call.nonce) else before.nonce,
+        sent_ms=call.sent_ms,
         beat_ms=state.clock_ms,
         told_generation=state.generation if told else before.told_generation,
         fit=call.fit,
         plan_format=call.plan_format,
-        missing=call.missing,
-        scheduler=call.scheduler,
+        # A fleetd that has just begun, or can't read its units, does not know what it may have to start.
+        missing=before.missing if call.claims is None else call.missing,
+        scheduler=before.scheduler if call.claims is None else call.scheduler,
         record=call.record,
     )
     if state.gathering_ms is not None and call.generation == state.generation:
@@ -157,7 +159,8 @@ def _without_ended(state: LedgerState, call: Beat) -> LedgerState:
         host: {name: c for name, c in names.items() if (host, name) not in ended} if host in silent else names
         for host, names in state.claims.items()
     }
-    left = {h for h in silent if not claims.get(h)}
+    # Without its last beat a host may have started what it had told as missing, under names that nobody knows.
+    left = {h for h in silent if not claims.get(h) and (state.hosts[h].gone or (h, "") in call.ended)}
     forgotten = {h for h in left if state.clock_ms - state.hosts[h].beat_ms >= FORGOTTEN_MS}
     hosts = {
         h: structs.replace(e, gone=True, missing={}, scheduler={}) if h in left else e
@@ -165,7 +168,7 @@ def _without_ended(state: LedgerState, call: Beat) -> LedgerState:
         if h not in forgotten
     }
     version = state.members_version + (1 if forgotten else 0)
-    claims = {h: names for h, names in claims.items() if h in hosts}
+    claims = {h: names for h, names in claims.items() if h not in forgotten}
     return structs.replace(state, hosts=hosts, claims=claims, members_version=version)
 
 
@@ -180,9 +183,17 @@ def _waits(state: LedgerState) -> tuple[str, ...]:
     return waits or (("",) if age < GATHERING_MS_MIN else ())
 
 
+def _leads(state: LedgerState, call: Beat) -> bool:
+    """Whether this fleetd leads. One that came before it on this host may have led."""
+    lease = state.lease
+    return lease.host == call.host and lease.nonce == call.nonce and lease.until_ms > 0
+
+
 def _reply(state: LedgerState, call: Beat) -> BeatReply:
-    leads = state.lease.host == call.host and state.lease.until_ms > 0
+    leads = _leads(state, call)
     planned = state.planned if leads else structs.replace(state.planned, memory="")
+    # Versions begin anew with a ledger, so an equal one may be of another.
+    same = call.generation == state.generation
     return BeatReply(
         generation=state.generation,
         clock_ms=state.clock_ms,
@@ -192,12 +203,12 @@ def _reply(state: LedgerState, call: Beat) -> BeatReply:
         alone=_alone(state, call.host),
         plan_format=min((e.plan_format for e in state.hosts.values() if e.plan_format and not e.gone), default=0),
         epoch=planned.epoch,
-        planned=planned if planned.epoch != call.epoch else None,
+        planned=None if same and planned.epoch == call.epoch else planned,
         slot=state.slot,
         orders_version=state.orders_version,
-        orders=state.orders if call.orders_version != state.orders_version else None,
+        orders=None if same and call.orders_version == state.orders_version else state.orders,
         members_version=state.members_version,
-        members=tuple(sorted(state.hosts)) if call.members_version != state.members_version else None,
+        members=None if same and call.members_version == state.members_version else tuple(sorted(state.hosts)),
         told={h: _told(state, h, e) for h, e in state.hosts.items()} if leads else None,
     )
 
@@ -217,8 +228,14 @@ def _alone(state: LedgerState, host: str) -> bool:
 
 def commit(state: LedgerState | None, call: Commit, server: Server) -> tuple[LedgerState | None, Refusal | None]:
     """Write the leader's plan; None: it was taken."""
-    if state is None or state.run_id != server.run_id or state.generation != call.generation:
-        return state, Refusal(code=Code.NO_LEDGER if state is None else Code.GENERATION)
+    if commit_too_large(call):
+        return state, Refusal(code=Code.TOO_LARGE)
+    if state is None:
+        return state, Refusal(code=Code.NO_LEDGER)
+    if state.format > FORMAT:
+        return state, _later_format(state)
+    if state.run_id != server.run_id or state.generation != call.generation:
+        return state, Refusal(code=Code.GENERATION)
     if state.lease.host != call.host or state.lease.token != call.token:
         return state, Refusal(code=Code.LEASE, about=state.lease.host)
     if call.epoch != state.planned.epoch + 1:
@@ -231,14 +248,16 @@ def commit(state: LedgerState | None, call: Commit, server: Server) -> tuple[Led
 
 def order(state: LedgerState | None, about: str, what: str | None) -> tuple[LedgerState | None, Refusal | None]:
     """Write a person's order to the fleet, or end it (None)."""
+    if order_too_large(about, what):
+        return state, Refusal(code=Code.TOO_LARGE)
     if state is None:
         return state, Refusal(code=Code.NO_LEDGER)
+    if state.format > FORMAT:
+        return state, _later_format(state)
     orders = {key: value for key, value in state.orders.items() if key != about}
     if what is not None:
         if len(orders) >= ORDERS_MAX:
             return state, Refusal(code=Code.FULL)
-        if len(what.encode()) > RECORD_BYTES_MAX:
-            return state, Refusal(code=Code.TOO_LARGE)
         orders[about] = what
     return structs.replace(state, orders=orders, orders_version=state.orders_version + 1), None
 
@@ -247,6 +266,8 @@ def forget(state: LedgerState | None, host: str) -> tuple[LedgerState | None, Re
     """A person says that a host is gone for good: its claims, the slot and its lease are free."""
     if state is None:
         return state, Refusal(code=Code.NO_LEDGER)
+    if state.format > FORMAT:
+        return state, _later_format(state)
     slot, lease = state.slot, state.lease
     return (
         structs.replace(
@@ -259,3 +280,7 @@ def forget(state: LedgerState | None, host: str) -> tuple[LedgerState | None, Re
         ),
         None,
     )
+
+
+def _later_format(state: LedgerState) -> Refusal:
+    return Refusal(code=Code.FORMAT, about=str(state.format))

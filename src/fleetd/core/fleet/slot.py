@@ -7,13 +7,22 @@ that is found running takes the slot if nobody else may have it.
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from fleetd.core.fleet.calls import Admit, Beat, Code, Refusal
 from fleetd.core.fleet.state import LedgerState, Slot
 
 #: The host that the configuration names waits this long after the holder said gone.
 HERE_MS = 20_000
+#: The holder itself does not start its unit while another one was seen so shortly before: that one ends first.
+RIVAL_MS = 20_000
 #: A heartbeat in Redis lives 60 s after its last beat, so a silent holder that was not seen for this long has none.
 GHOST_MS = 75_000
+
+
+def doubted(slot: Slot, now: int) -> Slot:
+    """The slot as if any scheduler had been seen just now: what was seen before may be lost."""
+    return structs.replace(slot, sighted_ms=now, holder_ms=now, rival_ms=now)
 
 
 def after_beat(state: LedgerState, call: Beat) -> Slot:
@@ -28,11 +37,23 @@ def after_beat(state: LedgerState, call: Beat) -> Slot:
     unsure = call.own_scheduler == "unknown" or call.schedulers is None
     seen = ours or unsure or call.own_scheduler == "there" or bool(call.schedulers)
     of_holder = ours or unsure or holder in (call.schedulers or ())
+    rival = (call.own_scheduler == "there" and not ours) or bool({*(call.schedulers or ())} - {holder})
     return Slot(
         holder=holder,
         unit=unit,
         sighted_ms=now if seen else slot.sighted_ms,
         holder_ms=now if of_holder else slot.holder_ms,
+        rival_ms=now if rival else slot.rival_ms,
+    )
+
+
+def after_refusal(state: LedgerState, call: Beat) -> Slot:
+    """The slot after the beat of a machine whose name another one has: its scheduler is seen, but takes nothing."""
+    slot, now = state.slot, state.clock_ms
+    return structs.replace(
+        slot,
+        sighted_ms=now if call.own_scheduler in ("there", "unknown") else slot.sighted_ms,
+        rival_ms=now if call.own_scheduler == "there" else slot.rival_ms,
     )
 
 
@@ -52,14 +73,21 @@ def _may_adopt(state: LedgerState, call: Beat) -> bool:
 def refused(state: LedgerState, call: Admit) -> Refusal | None:
     """Why this host may not start its scheduler now; None: it may, and has the slot from now on."""
     slot = state.slot
-    if slot.holder == call.host:
-        return None
+    wait = wait_ms(slot, call.host, state.clock_ms, here=call.here, takeover_ms=call.takeover_ms)
+    holder = "" if slot.holder == call.host else slot.holder
+    return Refusal(code=Code.SLOT, about=holder, wait_ms=wait) if wait > 0 else None
+
+
+def wait_ms(slot: Slot, host: str, now_ms: int, *, here: bool, takeover_ms: int) -> int:
+    """How much longer no host may see a live scheduler before this one gets the slot; 0: it gets it now."""
+    if slot.holder == host:
+        return max(0, RIVAL_MS - (now_ms - slot.rival_ms))
     free = slot.holder == "" or slot.unit == "gone"
-    needed = HERE_MS if call.here and free else call.takeover_ms
-    wait = needed - (state.clock_ms - slot.sighted_ms)
-    return Refusal(code=Code.SLOT, about=slot.holder, wait_ms=wait) if wait > 0 else None
+    needed = HERE_MS if here and free else takeover_ms
+    return max(0, needed - (now_ms - slot.sighted_ms))
 
 
 def granted(state: LedgerState, host: str) -> Slot:
     """The slot, given to this host."""
-    return Slot(holder=host, sighted_ms=state.clock_ms, holder_ms=state.clock_ms)
+    now = state.clock_ms
+    return structs.replace(state.slot, holder=host, unit="there", sighted_ms=now, holder_ms=now)

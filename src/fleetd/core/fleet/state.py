@@ -3,8 +3,8 @@
 All times are milliseconds of the *fleet clock*, which only beats advance, by a bounded step each. So a jump of Redis's
 clock, an outage or a failover makes nobody look silent for longer than others have watched (laws 1 and 2).
 
-Law 7: HOSTS_MAX hosts, RECORD_BYTES_MAX a record. Nothing here has an expiry: what expires by itself would free
-connections that are still open.
+Law 7: HOSTS_MAX hosts and ORDERS_MAX orders; how large a call may be is in sizes.py. Nothing here has an expiry: what
+expires by itself would free connections that are still open.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Literal
 from fleetd.core.model.facts import Value
 
 HOSTS_MAX = 128
-RECORD_BYTES_MAX = 8192
 ORDERS_MAX = 64
 #: The format of the ledger itself. A ledger of a later one is left alone.
 FORMAT = 1
@@ -29,6 +28,7 @@ class Entry(Value, frozen=True, kw_only=True):
     boot_id: str = ""  # "": only named by others
     nonce: str = ""  # of the fleetd that beats
     replaced_nonce: str = ""  # of the one before it, which is refused
+    sent_ms: int = 0  # when its last call was sent, by its own clock: an earlier one that arrives later is refused
     beat_ms: int = 0  # its last beat; of one that was only named: when it was
     told_generation: int = 0  # the last generation in which it told everything that it knows
     fit: bool = False  # it can read what a leader must
@@ -52,6 +52,7 @@ class Slot(Value, frozen=True, kw_only=True):
     """Which host may run the scheduler (law 1).
 
     `sighted_ms`: when any host last saw a live scheduler, or could not tell. `holder_ms`: the same for the holder's.
+    `rival_ms`: when any host last saw one of a host that is not the holder.
     """
 
     holder: str = ""  # "": nobody
@@ -59,6 +60,7 @@ class Slot(Value, frozen=True, kw_only=True):
     unit: Literal["there", "kept", "gone"] = "there"
     sighted_ms: int = 0
     holder_ms: int = 0
+    rival_ms: int = 0
 
 
 class Planned(Value, frozen=True, kw_only=True):

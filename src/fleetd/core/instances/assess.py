@@ -8,6 +8,7 @@ from types import MappingProxyType
 from msgspec import structs
 
 from fleetd.core.evidence.weigh import weigh
+from fleetd.core.fleet.view import FleetView
 from fleetd.core.instances.constraints import constraints_of, remember_host
 from fleetd.core.instances.deaths import remember_deaths
 from fleetd.core.instances.health import remember_health
@@ -33,11 +34,11 @@ class Assessment(Value, frozen=True, kw_only=True):
     noticed: tuple[Reason, ...]  # for the log
 
 
-def assess(policy: Policy, snapshot: Snapshot, memory: HostMemory) -> Assessment:
-    """Fold this tick into the host's memory, and derive the state of every instance."""
+def assess(policy: Policy, snapshot: Snapshot, memory: HostMemory, fleet: FleetView | None = None) -> Assessment:
+    """Fold this tick into the host's memory, and derive the state of every instance. `fleet`: None: there is none."""
     weighed = weigh(policy, snapshot, memory.evidence)
     memory = structs.replace(memory, evidence=weighed.memory)
-    tick = HostTick(policy=policy, snapshot=weighed.snapshot, evidence=weighed.evidence)
+    tick = HostTick(policy=policy, snapshot=weighed.snapshot, evidence=weighed.evidence, fleet=fleet or FleetView())
     looked = memory
     memory, noticed = remember_units(tick, memory)
     before = memory.by_instance(tick.now_seconds, {})

@@ -17,7 +17,7 @@ from fleetd.core.instances.lifecycle import InstanceView
 from fleetd.core.instances.rollout import spare_for, spare_in
 from fleetd.core.model import reasons
 from fleetd.core.model.facts import HostFacts
-from fleetd.core.model.identity import SCHEDULER_UNIT, TEMPLATE_UNIT
+from fleetd.core.model.identity import SCHEDULER_UNIT, TEMPLATE_UNIT, parse_tag
 from fleetd.core.model.policy_tables import Policy
 
 #: How long memory is short before the least important instance is shed, and how long until the next one.
@@ -27,6 +27,8 @@ SHED_EVERY_SECONDS = 120.0
 OOM_HOLD_SECONDS = 1800.0
 #: Where the kernel shows no pressure (no PSI): nothing is added above this load average per core.
 LOAD_PER_CORE_MAX = 2.0
+#: Other hosts that one reason names.
+HOSTS_NAMED_MAX = 3
 #: Instead of the digest of a unit file that is not known any more.
 _BEFORE = "before"
 
@@ -149,6 +151,9 @@ def _shed(tick: HostTick, shortage: Shortage) -> reasons.MemoryShortage | None:
 
 
 def _refusal(tick: HostTick, shortage: Shortage) -> reasons.ClampReason | None:
+    others = () if tick.fleet.shared else _other_hosts(tick)
+    if others:
+        return reasons.OtherHostsSeen(hosts=others)
     if shortage.oom_seconds is not None:
         left = shortage.oom_seconds + OOM_HOLD_SECONDS - tick.now_seconds
         if left > 0:
@@ -156,6 +161,12 @@ def _refusal(tick: HostTick, shortage: Shortage) -> reasons.ClampReason | None:
     if tick.machine is None:
         return None
     return _memory_shortage(tick.policy, tick.machine) or _core_shortage(tick.policy, tick.machine)
+
+
+def _other_hosts(tick: HostTick) -> tuple[str, ...]:
+    """Hosts whose rendered workers beat, although this one shares no ledger with any (law 2)."""
+    tags = [parse_tag(p.tag) for p in tick.sidekiq.processes] if tick.sidekiq is not None else []
+    return tuple(sorted({tag.host for tag in tags if tag is not None} - {tick.policy.host})[:HOSTS_NAMED_MAX])
 
 
 def _memory_shortage(policy: Policy, machine: HostFacts) -> reasons.MemoryShortage | None:

@@ -39,7 +39,7 @@ def remember_deaths(
     lives: dict[InstanceKey, Life] = {}
     alike: dict[tuple[Ending, int], list[InstanceKey]] = {}
     oom = {reason.key for reason in killed}
-    for key, unit in tick.systemd.units.items():
+    for key, unit in sorted(tick.systemd.units.items(), key=_place):
         profile = tick.policy.profile_of(key)
         left_over = memory.left_over.get(key)
         if profile is None and key != SCHEDULER and left_over is None:
@@ -60,6 +60,11 @@ def remember_deaths(
     died = [Died(keys=tuple(keys), deaths=deaths, last=last) for (last, deaths), keys in alike.items()]
     found = DeathMemory(lives=lives, recent=_still_recent(recent, tick.now_seconds), totals=totals)
     return structs.replace(memory, deaths=found), died
+
+
+def _place(item: tuple[InstanceKey, UnitFacts]) -> tuple[bool, int]:
+    """By number, the scheduler last: systemd lists units in no order (law 9)."""
+    return item[0] == SCHEDULER, item[0]
 
 
 def _was_down(key: InstanceKey, memory: HostMemory, looked: HostMemory) -> bool:

@@ -22,7 +22,6 @@ from fleetd.core.instances.host_tick import HostDecision, HostTick
 from fleetd.core.instances.lifecycle import FIRST_BEAT_SECONDS, Drain, InstanceView
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import InstanceState
-from fleetd.core.model.policy_tables import Profile
 
 #: A quiet that no heartbeat confirms is sent again after this long (three beats).
 QUIET_AGAIN_SECONDS = 30.0
@@ -55,14 +54,14 @@ _REPLACED_FIRST = {
 
 def begin_drains(
     tick: HostTick,
-    profile: Profile,
+    name: str,
     own: list[InstanceView],
     running: int,
     admitted: int,
     drains_left: int,
     decision: HostDecision,
 ) -> int:
-    """Begin to drain the instances whose loss costs least. Returns how many drains began."""
+    """Begin to drain the instances of a profile whose loss costs least. Returns how many drains began."""
     now = tick.now_seconds
     candidates = [v for v in own if v.is_capacity and v.pinned != reasons.PinKind.RUN]
     # A boot that a person began is not ended under their hands, and nothing goes for it before it serves.
@@ -71,20 +70,20 @@ def begin_drains(
     reachable = min(running, max(admitted + len(returning), running - len(candidates)))
     if reachable > admitted:
         kept = reasons.KeptByPeople(instances=reachable - admitted)
-        decision.clamps.add(kept, profile.name, before=admitted, after=reachable)
+        decision.clamps.add(kept, name, before=admitted, after=reachable)
     if decision.memory.undrainable(now):
         candidates = [v for v in candidates if v.is_booting]
         left = max(reachable, running - len(candidates))
         if left > reachable:
-            decision.clamps.add(reasons.QuietsUnconfirmed(), profile.name, before=reachable, after=left)
+            decision.clamps.add(reasons.QuietsUnconfirmed(), name, before=reachable, after=left)
         reachable = left
     count = min(running - reachable, drains_left)
     if count < running - reachable:
         paced = reasons.DrainsPaced(drains_per_tick=tick.policy.pace.drains_per_tick)
-        decision.clamps.add(paced, profile.name, before=reachable, after=running - count)
+        decision.clamps.add(paced, name, before=reachable, after=running - count)
     candidates.sort(key=lambda v: _cost(v, decision, now))
-    why = reasons.TooManyRun(profile=profile.name, running_instances=running, admitted_instances=admitted)
-    more = reasons.MoreThanAdmitted(profile=profile.name)
+    why = reasons.TooManyRun(profile=name, running_instances=running, admitted_instances=admitted)
+    more = reasons.MoreThanAdmitted(profile=name)
     return sum(let_go(victim, more, now, decision, why=why) for victim in candidates[:count])
 
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 from msgspec import structs
 
 from fleetd.core.evidence.weigh import EvidenceMemory
+from fleetd.core.fleet.view import FleetKnown
 from fleetd.core.instances.lifecycle import Drain, InstanceMemory, Pin
 from fleetd.core.model import reasons
 from fleetd.core.model.facts import CodeStamp, EndCause, Ending, RenderedSettings, UnfitUnit, Value
@@ -77,7 +78,9 @@ class UnitMemory(Value, frozen=True, kw_only=True):
     watches: dict[InstanceKey, Watch] = {}
     released: tuple[InstanceKey, ...] = ()  # whose failures people had forgotten, until systemd shows another state
     restarting: tuple[InstanceKey, ...] = ()  # in a restart that others ordered
+    booted: tuple[InstanceKey, ...] = ()  # up at any time since the host's boot or the target's start began them all
     replaced: dict[InstanceKey, str] = {}  # the digest each was last replaced for, so it happens once per digest
+    polkit_absent_seconds: float | None = None  # when polkit was last seen not to run: systemd refused all orders then
 
     def given_up(self, key: InstanceKey) -> bool:
         """Whether a unit failed so often that fleetd tries it again only when a person says so."""
@@ -235,6 +238,7 @@ class HostMemory(Value, frozen=True, kw_only=True):
     unfit_units: dict[str, UnfitUnit] = {}  # as last read; see HostFacts
     #: The settings of numbers that fleetd rendered and the configuration names no more (left_over.py).
     left_over: dict[InstanceKey, RenderedSettings] = {}
+    fleet: FleetKnown = FleetKnown()  # outlives a reboot
 
     def worth_keeping(self) -> HostMemory:
         """The memory to save: without what changes every tick and begins anew after a restart of fleetd anyway."""
@@ -255,6 +259,7 @@ class HostMemory(Value, frozen=True, kw_only=True):
             self,
             evidence=EvidenceMemory(),
             scheduler=AbsenceMemory(),
+            fleet=self.fleet.worth_keeping(),
             unfit_units={},
             ticked_seconds=None,
             units=units,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import structs
 
 from fleetd.core.evidence.weigh import Evidence
+from fleetd.core.fleet.view import FleetView
 from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.lifecycle import InstanceView
 from fleetd.core.model import reasons
@@ -53,6 +54,7 @@ class HostTick(Value, frozen=True, kw_only=True):
     policy: Policy
     snapshot: Snapshot  # weighed: its processes all live, and its ages are by one clock
     evidence: Evidence = Evidence()
+    fleet: FleetView = FleetView()
     #: Every configured instance in the order of numbers, those left over, then the scheduler; None: systemd is unknown.
     instances: tuple[InstanceView, ...] | None = None
     #: The instances that are present or pinned; all other numbers are free.

@@ -3,7 +3,8 @@
 Law 6: they are ours, because fleetd-render wrote what they run with, and keeps it until they are gone. An instance that
 a person started with a number that was never ours is left alone. What is left over counts as its profile's capacity,
 and is replaced as outdated ones are: by another number where the profile still exists (rollout.py), else by nothing.
-None is ever started.
+None is ever started. Law 2: those of a removed profile are the first to go when claims exceed the budget, even in a
+pause, because no `min` needs them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from msgspec import structs
 
 from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.host_tick import HostTick
+from fleetd.core.instances.lifecycle import InstanceView
+from fleetd.core.model import reasons
 from fleetd.core.model.facts import SystemdFacts
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 
@@ -32,3 +35,13 @@ def is_up(systemd: SystemdFacts, key: InstanceKey) -> bool:
     """Whether it has a process, or is about to."""
     unit = systemd.units.get(key)
     return unit is not None and unit.active_state not in _GONE
+
+
+def orphans(tick: HostTick) -> list[InstanceView]:
+    """Instances left over of a profile that was removed, without those that people keep running."""
+    return [
+        v
+        for v in tick.active
+        if v.left_over and v.is_capacity and v.pinned != reasons.PinKind.RUN
+        if tick.policy.profile(v.profile or "") is None
+    ]

@@ -3,8 +3,9 @@
 A start, stop or quiet that we did not order was a person's, and is kept for a while as a pin. A restart is none,
 whoever ordered it and however many units it concerns (needrestart, `systemctl restart 'mastodon-sidekiq@*'`, the
 target, RuntimeMaxSec=): it ends with what ran before, so nobody wanted another number. What tells it from a stop is the
-job that systemd has for the unit while it stops: "restart", or none when systemd itself ends it. A unit that is not
-ours (model/unit_rules.py) is only watched.
+job that systemd has for the unit while it stops: "restart", or none when systemd itself ends it. A scheduler whose own
+unit refused to start, because another host's runs, is none of these. A unit that is not ours (model/unit_rules.py) is
+only watched.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from fleetd.core.instances.host_memory import Failure, HostMemory
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.instances.left_over import remember_left_over
 from fleetd.core.instances.lifecycle import Drain, DrainPhase, Pin
-from fleetd.core.instances.target import remember_target
+from fleetd.core.instances.target import SAME_SECONDS, remember_target
 from fleetd.core.model import reasons
 from fleetd.core.model.facts import UnitFacts
 from fleetd.core.model.heartbeats import heartbeats_by_key, present_heartbeat
@@ -39,11 +40,15 @@ ORDER_SECONDS = 30.0
 #: If the unit comes up within this time after such an order, the order took effect late; it was not a person.
 LATE_SECONDS = 300.0
 
+#: Times of systemd's are compared with ours only this closely.
+SKIP_SLACK_SECONDS = 1.0
+
 #: The jobs of a unit that is down, or stops, and will be started.
 _STARTS = frozenset({"start", "restart", "try-restart"})
 
 _T = TypeVar("_T")
 _UP = frozenset({"active", "activating", "reloading"})
+_DOWN = frozenset({"inactive", "failed"})
 
 
 def remember_units(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, list[reasons.Reason]]:
@@ -60,6 +65,7 @@ def remember_units(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, list
             boot_seconds=memory.boot_seconds,
             instance_bytes=memory.instance_bytes,
             evidence=memory.evidence,
+            fleet=memory.fleet,
         )
     if tick.machine is not None:
         memory = structs.replace(memory, unfit_units=tick.machine.unfit_units)
@@ -67,9 +73,12 @@ def remember_units(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, list
         return memory, noticed
     if memory.since_seconds is None:
         memory = structs.replace(memory, since_seconds=tick.now_seconds)
+    target_started_seconds = memory.target.started_seconds
     memory = remember_left_over(tick, remember_target(tick, memory))
     keys = {**_ours(tick.policy.profiles), **dict.fromkeys(memory.left_over)}
     changes = _UnitChanges(tick, memory)
+    if memory.target.started_seconds != target_started_seconds:
+        changes.booted.clear()
     at_rest = changes.at_rest()
     for key in keys:
         unit = systemd.units.get(key)
@@ -99,9 +108,12 @@ class _UnitChanges:
         self.seen = dict(memory.units.seen)
         self.failures = dict(memory.units.failures)
         self.restarting = set(memory.units.restarting)
+        self.booted = set(memory.units.booted)
         self.returning = set(memory.people.returning)
         self.restarted: list[InstanceKey] = []
         self.noticed: list[reasons.Reason] = []
+        self.polkit_runs = tick.systemd is None or tick.systemd.polkit_runs
+        self.polkit_absent = memory.units.polkit_absent_seconds if self.polkit_runs else self.now
         sidekiq = tick.sidekiq
         self.beats = heartbeats_by_key(sidekiq.processes, tick.policy.host) if sidekiq is not None else {}
 
@@ -121,13 +133,35 @@ class _UnitChanges:
             if self._pinned_by_hand(key):
                 del self.pins[key]
             return
-        self._changed(key, state, before, unit)
-        self._count_failures(key, state, before, unit)
+        if self._was_skipped(key, before, unit):
+            self._skipped(key)
+        else:
+            self._changed(key, state, before, unit)
+            self._count_failures(key, state, before, unit)
         if state in _UP:
             self.starts.pop(key, None)
+            self.booted.add(key)
         if state == "failed" or (state == "inactive" and key not in self.starts):
             self.drains.pop(key, None)  # but a drain ordered before our start is shown must be kept
         self._quiet_by_hand(key, unit, adopted=before is None)
+
+    def _was_skipped(self, key: InstanceKey, before: str | None, unit: UnitFacts | None) -> bool:
+        """Whether the scheduler's own unit has refused to start since we last looked, because another one runs."""
+        age = unit.skipped_age_seconds if unit is not None and key == SCHEDULER else None
+        if age is None:
+            return False
+        at, ordered, looked = self.now - age, self.starts.get(key), self.before.ticked_seconds
+        if ordered is not None:  # one that is older than our order says nothing of it
+            return at >= ordered - SKIP_SLACK_SECONDS
+        return before in _UP or key in self.restarting or (looked is not None and at >= looked)
+
+    def _skipped(self, key: InstanceKey) -> None:
+        """No failure and nobody's stop. Whoever started it wanted it to run, and knows now that it can't."""
+        self.starts.pop(key, None)
+        self.restarting.discard(key)
+        if self._pinned_by_hand(key):
+            del self.pins[key]
+        self.noticed.append(reasons.SchedulerSkipped())
 
     def _changed(self, key: InstanceKey, state: str, before: str | None, unit: UnitFacts | None) -> None:
         """Tell a restart that others ordered, from its first sign until the unit is up, from a start and a stop."""
@@ -155,8 +189,11 @@ class _UnitChanges:
         ordered = self.starts.get(key)
         lost = ordered is not None and state == "inactive" and self.now - ordered >= ORDER_SECONDS
         died = state == "failed" and (before is None or before in _UP or ordered is not None)
-        if lost and self._stopped_by_us(key):
-            self.starts.pop(key, None)  # our start was called off before systemd showed it
+        called_off = ordered is not None and state in _DOWN and self._is_called_off(ordered)
+        refused = ordered is not None and state in _DOWN and self._was_refused(ordered)
+        if called_off or refused or (lost and self._stopped_by_us(key)):  # it says nothing of the unit
+            if lost or called_off or self.polkit_runs:
+                self.starts.pop(key, None)
         elif lost or (died and not self._stopped_by_us(key)):
             result = unit.result if unit is not None else ""
             self.failures[key] = Failure(
@@ -173,6 +210,15 @@ class _UnitChanges:
             self.failures.pop(key, None)
         elif state == "active" and key in self.failures:
             self.failures[key] = structs.replace(self.failures[key], ended=False)
+
+    def _is_called_off(self, ordered_seconds: float) -> bool:
+        """Whether people have stopped all workers since a start was ordered."""
+        stopped = self.before.target.stopped_seconds
+        return stopped is not None and ordered_seconds <= stopped + SAME_SECONDS
+
+    def _was_refused(self, ordered_seconds: float) -> bool:
+        """Whether systemd refused a start because polkit did not run, which says nothing of the unit."""
+        return self.polkit_absent is not None and ordered_seconds <= self.polkit_absent
 
     def _pinned_by_hand(self, key: InstanceKey) -> bool:
         pin = self.pins.get(key)
@@ -203,7 +249,12 @@ class _UnitChanges:
         return pin.wants == reasons.PinKind.STOPPED and self.now - pin.since_seconds < RESTART_SECONDS
 
     def _started_by_the_boot(self, key: InstanceKey) -> bool:
-        """Whether systemd itself starts it: after a boot of the host, or because the target was started."""
+        """Whether systemd itself starts it: after a boot of the host, or because the target was started.
+
+        It does that once. What was up since then and is started again was started by a person.
+        """
+        if key in self.booted:
+            return False
         begun = [at for at in (self.before.since_seconds, self.before.target.started_seconds) if at is not None]
         at_boot = {n for p in self.policy.profiles for n in p.numbers[: p.min_instances]}
         rounds = math.ceil((len(at_boot) + 1) / self.policy.pace.booting_max)
@@ -262,7 +313,7 @@ class _UnitChanges:
 
     def _is_kept(self, key: InstanceKey, pin: Pin) -> bool:
         """Whether to keep a pin. An expired one on a quiet process stays until a heartbeat lets its drain begin."""
-        if key in self.before.left_over and self.seen.get(key) in {"inactive", "failed"}:
+        if key in self.before.left_over and self.seen.get(key) in _DOWN:
             return False
         if key in self.drains:
             return pin.wants == reasons.PinKind.STOPPED and self.now < pin.until_seconds
@@ -290,7 +341,9 @@ class _UnitChanges:
                 failures=_only(self.failures, keys),
                 released=tuple(k for k in units.released if self.seen.get(k) == "failed" and k not in self.failures),
                 restarting=tuple(sorted(self.restarting & keys.keys())),
+                booted=tuple(sorted(self.booted & keys.keys())),
                 replaced=_only(units.replaced, keys),
+                polkit_absent_seconds=self.polkit_absent,
             ),
         )
 

@@ -274,7 +274,8 @@ class ReleaseInstance(Order, frozen=True, kw_only=True):
     key: InstanceKey
 
     def obey(self, now: Situation) -> tuple[HostMemory, reasons.Reply]:
-        key = now.view(self.key).key
+        view = now.view(self.key)
+        key = view.key
         pin, failure = now.people.pins.get(key), now.memory.units.failures.get(key)
         if pin is None and failure is None:
             raise OrderRefusedError(f"{unit_name(key)} is not pinned and has not failed: there is nothing to release")
@@ -283,7 +284,12 @@ class ReleaseInstance(Order, frozen=True, kw_only=True):
         if pin is not None and quiet:  # quiet can't be undone: the next tick drains it
             pins[key] = structs.replace(pin, since_seconds=now.now, until_seconds=now.now, by="fleetctl")
         count = failure.count if failure is not None else 0
-        reply = reasons.ReleaseTaken(key=key, is_drained=quiet, forgotten_failures=count)
+        reply = reasons.ReleaseTaken(
+            key=key,
+            is_drained=quiet,
+            forgotten_failures=count,
+            profile_set=now.people.set_instances(view.profile or "", now.now) is not None,
+        )
         return now.memory.with_pins(pins).with_released((key,)), reply
 
 
@@ -387,6 +393,7 @@ class Restart(Order, frozen=True, kw_only=True):
             code_for_all=upgraded and bool(self.profile),
             tried_again=failed,
             pins_ended=len(now.people.pins) - len(pins),
+            left_out=tuple(v.key for v in fit if v.is_present and v not in meant),
             held=now.held(),
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleetd.core.instances.host_memory import HostMemory
+from fleetd.core.instances.host_memory import HostMemory, Rollout
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.instances.lifecycle import InstanceView
 from fleetd.core.model import reasons
@@ -19,6 +19,7 @@ def replace_causes(tick: HostTick, memory: HostMemory) -> dict[InstanceKey, reas
     """Which instances are to be replaced, and why."""
     found: dict[InstanceKey, reasons.ReplaceCause] = {}
     rollout, never_here = memory.rollout_under_way, tick.policy.scheduler.place == "elsewhere"
+    turn = _whose_turn(tick, rollout)
     restart = rollout if rollout is not None and rollout.cause == reasons.ReplaceCause.RESTART else None
     for view in tick.active:
         watch = memory.units.watches.get(view.key)
@@ -31,13 +32,31 @@ def replace_causes(tick: HostTick, memory: HostMemory) -> dict[InstanceKey, reas
             found[view.key] = reasons.ReplaceCause.RESTART
         elif view.left_over:
             found[view.key] = reasons.ReplaceCause.UNCONFIGURED
-        elif tick.machine is not None and outdated_for(tick.policy, view, tick.machine, memory) is not None:
+        elif view.key == turn or (
+            tick.machine is not None and outdated_for(tick.policy, view, tick.machine, memory) is not None
+        ):
             found[view.key] = reasons.ReplaceCause.OUTDATED
         elif tick.machine is None or heavy is None:
             continue  # within its memory limit, or its memory is unknown (law 3)
         elif tick.now_seconds - heavy >= HEAVY_SECONDS:
             found[view.key] = reasons.ReplaceCause.MEMORY
     return found
+
+
+def _whose_turn(tick: HostTick, rollout: Rollout | None) -> InstanceKey | None:
+    """The instance that is being replaced for its settings, and is outdated until it is gone; None: none is."""
+    view = tick.view(rollout.current) if rollout is not None else None
+    if rollout is None or view is None or view.unit is None or rollout.cause != reasons.ReplaceCause.OUTDATED:
+        return None
+    return view.key if view.unit.invocation_id == rollout.left.get(view.key) else None
+
+
+def others_are_due(tick: HostTick, rollout: Rollout) -> bool:
+    """Whether others are to be replaced by now, while only the scheduler is left and waits until it is old enough."""
+    waits = rollout.current == SCHEDULER and isinstance(rollout.waits, reasons.SchedulerTooYoung)
+    due = {reasons.ReplaceCause.OUTDATED, reasons.ReplaceCause.UNCONFIGURED}
+    own = (v for v in tick.active if v.key != SCHEDULER and v.is_capacity and v.pinned != reasons.PinKind.RUN)
+    return waits and tick.held is None and any(v.replace in due for v in own)
 
 
 def outdated_for(policy: Policy, view: InstanceView, machine: HostFacts, memory: HostMemory) -> str | None:

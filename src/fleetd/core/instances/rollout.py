@@ -18,7 +18,7 @@ from fleetd.core.instances.given_up import SHOWN_SECONDS, is_over, tried_with
 from fleetd.core.instances.host_memory import HostMemory, Rollout, RolloutPhase
 from fleetd.core.instances.host_tick import HostDecision, HostTick
 from fleetd.core.instances.lifecycle import InstanceView
-from fleetd.core.instances.outdated import changes_of, outdated_for
+from fleetd.core.instances.outdated import changes_of, others_are_due, outdated_for
 from fleetd.core.instances.start import free_numbers, is_rendered
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import InstanceState, Plan
@@ -53,6 +53,8 @@ def remember_rollout(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, li
     rollout = _progress(tick, rollout, memory)
     if _has_failed(tick.policy, memory, before):
         return _give_up(tick, memory, rollout)
+    if others_are_due(tick, rollout):  # the next one begins with them, and has the scheduler last again
+        return _not_begun(rollout, memory), []
     if tick.policy.observes and rollout.cause != reasons.ReplaceCause.RESTART:
         under_way = _only_begun(rollout, memory)
         if under_way is None:
@@ -152,7 +154,8 @@ def _progress(tick: HostTick, rollout: Rollout, memory: HostMemory) -> Rollout:
         fresh = view is None or view.unit is None or view.unit.invocation_id != invocation
         if fresh and not (key == SCHEDULER and handover):
             del left[key]
-            done += 1
+            stopped = view is None and _is_kept_stopped(tick, key, memory)
+            done, total = (done, total - 1) if stopped else (done + 1, total)
         elif memory.unfit(key) is not None or (view is not None and _is_left_out(tick, view, memory)):
             del left[key]
             total -= 1
@@ -165,6 +168,12 @@ def _progress(tick: HostTick, rollout: Rollout, memory: HostMemory) -> Rollout:
         current=current,
         spare=rollout.spare if current is not None else None,
     )
+
+
+def _is_kept_stopped(tick: HostTick, key: InstanceKey, memory: HostMemory) -> bool:
+    """Whether people stopped it, alone or with the target of all workers, so that nothing comes in its place."""
+    stopped = memory.people.pinned(key, reasons.PinKind.STOPPED, tick.now_seconds)
+    return stopped or memory.target.stopped_seconds is not None
 
 
 def _is_left_out(tick: HostTick, view: InstanceView, memory: HostMemory) -> bool:

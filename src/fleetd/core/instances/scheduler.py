@@ -3,16 +3,22 @@
 With two, `every` jobs are pushed twice and nothing deduplicates them. With none, nothing is enqueued and there is no
 catch-up. Two are harder to undo than none for a few minutes, so in doubt none is started.
 
+Over several hosts the ledger's slot says whose unit may run (core/fleet/slot.py): the holder's stays, any other of ours
+ends, and a start is granted by the ledger right before it.
+
 A scheduler is live if Redis has a heartbeat that lists the queue, or if systemd says that our own unit runs. A stock
 unit that restarts looks absent while Rails boots. So taking over from another host takes `takeover_seconds` of absence
 in healthy readings. An unknown reading restarts that count, because after an outage of Redis every heartbeat looks
-absent until its next beat.
+absent until its next beat. Our unit asks once more before it starts (app/may_schedule.py). If it refuses, it saw one
+that we did not see, and that counts as any other sighting.
 """
 
 from __future__ import annotations
 
 from msgspec import structs
 
+from fleetd.core.fleet.slot import wait_ms
+from fleetd.core.fleet.state import Slot
 from fleetd.core.instances.drain import let_go
 from fleetd.core.instances.host_memory import AbsenceMemory, HostMemory
 from fleetd.core.instances.host_tick import HostDecision, HostTick
@@ -29,8 +35,20 @@ from fleetd.core.model.policy_tables import SCHEDULER_QUEUE, Policy
 SETTLE_SECONDS = 20.0
 #: A heartbeat lives 60 s after its last beat (Sidekiq's Launcher). After this time none of an ended process is left.
 GHOST_SECONDS = 75.0
+#: Hosts with a scheduler that the ledger is told of.
+_HOSTS_MAX = 8
 #: The heartbeat of a live process is never older.
 BEATS_SECONDS = 60.0
+
+
+_COMING = (reasons.SchedulerStarted, reasons.SchedulerAbsent, reasons.SchedulerRefused)
+_WAITS = (
+    reasons.SchedulerAbsent,
+    reasons.SchedulerRefused,
+    reasons.SchedulerOfHost,
+    reasons.SchedulerFree,
+    reasons.SchedulerPlaced,
+)
 
 
 class SchedulerDecision(Value, frozen=True, kw_only=True):
@@ -59,11 +77,12 @@ def decide_scheduler(
     own, process = tick.view(SCHEDULER), _own_process(tick)
     absence = remember_absence(tick, memory.scheduler, own, process)
     decision = _decide(tick, own, process, absence, memory, within_budget=within_budget)
+    decision = _by_the_slot(tick, own, decision)
     unfit = memory.unfit(SCHEDULER)
     if unfit is not None and (decision.start or decision.surplus is not None):
         left_alone = reasons.SchedulerUnitUnfit(file=unfit.file)
         decision = structs.replace(decision, state=left_alone, start=False, surplus=None)
-    coming = isinstance(decision.state, reasons.SchedulerAbsent)  # it would be started a little later
+    coming = isinstance(decision.state, _WAITS)  # it would be started a little later
     hindrance = _hindrance(tick, memory) if decision.start or coming else None
     if hindrance is not None and (decision.start or isinstance(hindrance, reasons.SchedulerHeld)):
         decision = structs.replace(decision, state=hindrance, start=False)
@@ -117,12 +136,20 @@ def remember_absence(
     quiet = tuple(p.identity for p in sidekiq.processes if _is_drained_elsewhere(p, tick.policy.host))
     if own.is_present or live_elsewhere(tick.policy, sidekiq, own, own_process):
         return AbsenceMemory(redis_run_id=run_id, quiet=quiet)  # the first reading without one begins the count
+    if _was_refused_since(memory.at_seconds, own, now):  # our own unit saw one
+        return AbsenceMemory(at_seconds=now, redis_run_id=run_id, quiet=quiet)
     if set(memory.quiet) - set(quiet):  # its drain is over, so its own fleetd is about to start it again
         return AbsenceMemory(at_seconds=now, redis_run_id=run_id, quiet=quiet)
     since = memory.at_seconds if run_id == memory.redis_run_id else None
     gap = tick.policy.pace.punctual(since, now)
     absent = memory.absent_seconds + min(tick.evidence.proved_seconds, gap) if gap is not None else 0.0
     return AbsenceMemory(at_seconds=now, absent_seconds=absent, redis_run_id=run_id, quiet=quiet)
+
+
+def _was_refused_since(at_seconds: float | None, own: InstanceView, now_seconds: float) -> bool:
+    """Whether our unit has refused to start since then; so that it is not tried again each tick."""
+    age = own.unit.skipped_age_seconds if own.unit is not None else None
+    return age is not None and (at_seconds is None or now_seconds - age >= at_seconds)
 
 
 def _is_drained_elsewhere(process: ProcessFacts, host: str) -> bool:
@@ -150,12 +177,17 @@ def _decide(
     runs = own.is_present and not quiet
     hosts = tuple(sorted({p.hostname for p in others} | ({policy.host} if runs else set())))
     live = len(others) + (1 if runs else 0)
-    if own.is_present and _ours_is_surplus(others, own_process, policy.pace.tick_seconds):
-        rival = min(others, key=lambda p: p.beat_age_seconds)
+    slot = tick.fleet.slot
+    rivals = others if slot is None or slot.holder == "" else tuple(filter(is_foreign, others))
+    if _ours_is_surplus(own, rivals, own_process, policy.pace.tick_seconds):
+        rival = min(rivals, key=lambda p: p.beat_age_seconds)
         surplus = reasons.SchedulerSurplus(host=rival.hostname, process=_serving(tick, rival))
         return SchedulerDecision(state=surplus, surplus=surplus, live_processes=live, hosts=hosts)
     if own.is_present and quiet and not others:
-        return SchedulerDecision(state=reasons.SchedulerQuiet(host=policy.host), live_processes=0)
+        kept = memory.people.pinned(SCHEDULER, reasons.PinKind.STOPPED, tick.now_seconds)
+        again = memory.scheduler_handover and not kept
+        said = reasons.SchedulerBeingReplaced if again else reasons.SchedulerQuiet
+        return SchedulerDecision(state=said(host=policy.host), live_processes=0)
     if own.is_present or others:
         elsewhere = reasons.SchedulerElsewhere(processes=tuple(_serving(tick, process) for process in others))
         state: reasons.Reason = elsewhere
@@ -171,11 +203,65 @@ def _decide(
     if policy.scheduler.place != "here" and not memory.scheduler_handover:
         needed = max(SETTLE_SECONDS, policy.scheduler.takeover_seconds)
     if absence.absent_seconds < needed:
-        absent = reasons.SchedulerAbsent(absent_seconds=absence.absent_seconds, needed_seconds=needed)
-        return SchedulerDecision(state=absent, live_processes=0)
+        return _too_early(own, absence.absent_seconds, needed)
     if not within_budget:
         return SchedulerDecision(state=reasons.SchedulerOverBudget(), live_processes=0)
     return SchedulerDecision(state=reasons.SchedulerStarted(host=policy.host), start=True, live_processes=0)
+
+
+def _too_early(own: InstanceView, absent_seconds: float, needed_seconds: float) -> SchedulerDecision:
+    refused = own.unit.skipped_age_seconds if own.unit is not None else None
+    if refused is not None:  # it saw one that we don't see
+        left = needed_seconds - absent_seconds
+        return SchedulerDecision(state=reasons.SchedulerRefused(ago_seconds=refused, left_seconds=left))
+    absent = reasons.SchedulerAbsent(absent_seconds=absent_seconds, needed_seconds=needed_seconds)
+    return SchedulerDecision(state=absent, live_processes=0)
+
+
+def _by_the_slot(tick: HostTick, own: InstanceView | None, decision: SchedulerDecision) -> SchedulerDecision:
+    """The decision within the fleet: ours ends if another host's holds the slot, and starts only if it may."""
+    fleet, policy = tick.fleet, tick.policy
+    slot, reply = fleet.slot, fleet.settled
+    if not fleet.shared or own is None or decision.surplus is not None:
+        return decision
+    if own.is_present:
+        # Told to be here, a unit would have taken a slot that was free.
+        if _asks(own) or slot is None or fleet.told != "there" or slot.holder in ("", policy.host):
+            return decision
+        surplus = reasons.SchedulerSurplus(host=slot.holder)
+        return structs.replace(decision, state=surplus, surplus=surplus)
+    if slot is None or reply is None or not isinstance(decision.state, _COMING):
+        return decision  # what can't be asked for is not started; see core/asking.py
+    wait = wait_ms(
+        slot,
+        policy.host,
+        reply.clock_ms,
+        here=policy.scheduler.place == "here",
+        takeover_ms=round(1000 * policy.scheduler.takeover_seconds),
+    )
+    if wait == 0 and fleet.scheduler_host in (None, policy.host):
+        return decision
+    if wait == 0:
+        placed = reasons.SchedulerPlaced(host=fleet.scheduler_host or "", leader=fleet.leader)
+        return structs.replace(decision, state=placed, start=False)
+    return structs.replace(decision, state=slot_reason(slot, wait), start=False)
+
+
+def slot_reason(slot: Slot, wait_milliseconds: int) -> reasons.SchedulerOfHost | reasons.SchedulerFree:
+    """Why ours waits for the slot."""
+    wait = wait_milliseconds / 1000
+    if not slot.holder:
+        return reasons.SchedulerFree(wait_seconds=wait)
+    return reasons.SchedulerOfHost(host=slot.holder, kept_stopped=slot.unit == "kept", wait_seconds=wait)
+
+
+def schedulers_elsewhere(tick: HostTick) -> tuple[str, ...] | None:
+    """Hosts with a live scheduler besides our own unit, as the ledger is told; "?": of no fleetd. None: unknown."""
+    own, sidekiq = tick.view(SCHEDULER), tick.sidekiq
+    if own is None or sidekiq is None or not sidekiq.processes_complete:
+        return None
+    tags = [parse_tag(p.tag) for p in live_elsewhere(tick.policy, sidekiq, own, _own_process(tick))]
+    return tuple(sorted({"?" if tag is None else tag.host for tag in tags})[:_HOSTS_MAX])
 
 
 def _serving(tick: HostTick, process: ProcessFacts) -> reasons.ServingProcess:
@@ -189,12 +275,18 @@ def _serving(tick: HostTick, process: ProcessFacts) -> reasons.ServingProcess:
     return reasons.ServingProcess(host=process.hostname, pid=process.pid, unit=unit)
 
 
-def _ours_is_surplus(others: tuple[ProcessFacts, ...], own_process: ProcessFacts | None, tick_seconds: float) -> bool:
+def _ours_is_surplus(
+    own: InstanceView, others: tuple[ProcessFacts, ...], own_process: ProcessFacts | None, tick_seconds: float
+) -> bool:
     """Whether ours yields: to a process that we can't stop (a stock unit), or to an older one of another host.
+
+    Not while its unit asks that itself.
 
     Only to one that is known to beat: a heartbeat without an expiry counts as live until it is known to be a ghost, but
     must not end the real scheduler meanwhile.
     """
+    if not own.is_present or _asks(own):
+        return False
     for other in others:
         # A clock that is off makes a beat look older by up to a tick.
         if other.beat_age_seconds >= BEATS_SECONDS + tick_seconds:
@@ -205,6 +297,11 @@ def _ours_is_surplus(others: tuple[ProcessFacts, ...], own_process: ProcessFacts
         if _age_as_written(other) > _age_as_written(own_process):
             return True
     return False
+
+
+def _asks(own: InstanceView) -> bool:
+    """Whether the unit itself is asking now; if it may not start, it says so to whoever started it."""
+    return own.unit is not None and own.unit.sub_state == "condition"
 
 
 def _age_as_written(process: ProcessFacts) -> tuple[float, str]:

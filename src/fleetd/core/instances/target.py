@@ -18,7 +18,7 @@ _UP = frozenset({"active", "activating", "reloading"})
 #: The jobs of a target that will be up. While a restart stops the workers, the target itself may be down for a moment.
 _STARTS = frozenset({"start", "restart", "try-restart"})
 #: By how much two readings of one stop may differ.
-_SAME_SECONDS = 5.0
+SAME_SECONDS = 5.0
 
 
 def remember_target(tick: HostTick, memory: HostMemory) -> HostMemory:
@@ -36,7 +36,7 @@ def _seen(facts: TargetFacts | None, before: TargetMemory, now_seconds: float) -
     stopped = before.stopped_seconds
     if facts is not None and facts.stopped_age_seconds is not None:
         read = now_seconds - facts.stopped_age_seconds
-        if stopped is None or abs(stopped - read) > _SAME_SECONDS:
+        if stopped is None or abs(stopped - read) > SAME_SECONDS:
             stopped = read
     elif before.up:
         stopped = now_seconds

@@ -10,7 +10,7 @@ CLOCK_BOOTTIME, so it goes on during a suspend and never jumps with the wall clo
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Generic, TypeAlias, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 
@@ -168,6 +168,7 @@ class DatabaseFacts(Value, frozen=True, kw_only=True):
     active_backends: int | None = None  # of Mastodon's role, within a query; None: hidden
     stalled_backends: int | None = None  # those of them that wait for a lock, I/O or a buffer; None: hidden
     pooled: bool = False  # a pooler answered, not Postgres itself: names of workers don't come through
+    identity: str = ""  # the same for every host that reads this server, whatever it calls it; "": unknown
 
     @property
     def others_connections(self) -> int:
@@ -198,6 +199,7 @@ class PgBouncerFacts(Value, frozen=True, kw_only=True):
     mastodon: tuple[str, str]  # database and user of Mastodon's pool, which is in `pools` once it was used
     #: A client's next query may go to a server connection that has not seen its prepared statements.
     forgets_statements: bool = False
+    identity: str = ""  # the same for every host that reads this PgBouncer; "": unknown
     refused: bool = False  # no more clients: headroom is zero; the numbers above are then the last good
 
     @property
@@ -227,6 +229,10 @@ class Ending(Value, frozen=True, kw_only=True):
     clean: bool = False  # it exited with 0 after READY, as Sidekiq does on SIGTERM once it has pushed its jobs back
 
 
+#: systemd's Result of a unit whose start was skipped by its ExecCondition=. It is neither failed nor was it stopped.
+SKIPPED: Final = "exec-condition"
+
+
 class UnitFacts(Value, frozen=True, kw_only=True):
     """One systemd unit of ours (Manager.ListUnitsByPatterns and the unit's properties)."""
 
@@ -246,6 +252,11 @@ class UnitFacts(Value, frozen=True, kw_only=True):
     #: while it stops, then "start". While systemd itself stops a unit (RuntimeMaxSec=, OOMPolicy=) there is none.
     job: str = ""
 
+    @property
+    def skipped_age_seconds(self) -> float | None:
+        """Since its own condition last refused a start; None: that is not what it ended with."""
+        return self.state_age_seconds if self.active_state == "inactive" and self.result == SKIPPED else None
+
 
 class TargetFacts(Value, frozen=True, kw_only=True):
     """mastodon-sidekiq.target, whose stop stops every worker of this host."""
@@ -256,7 +267,10 @@ class TargetFacts(Value, frozen=True, kw_only=True):
 
 
 class SystemdFacts(Value, frozen=True, kw_only=True):
-    """Our units as systemd shows them. A unit that is not listed is not loaded, and so is inactive."""
+    """Our units as systemd shows them. A unit that is not listed is not loaded, and so is inactive.
+
+    One whose start was skipped is listed until its next start, although systemd has unloaded it.
+    """
 
     units: dict[InstanceKey, UnitFacts]
     polkit_runs: bool = True  # systemd asks it whether fleetd may

@@ -135,13 +135,15 @@ class ConsumerStatus(Value, frozen=True, kw_only=True):
 class ClaimStatus(Value, frozen=True, kw_only=True):
     """What instances of one profile on one host may open.
 
-    `profile`: "scheduler"; "not configured" for a number of this host that no profile owns; "": unknown.
+    `profile`: "scheduler"; "not configured" for a number of this host that was never fleetd's; "": unknown.
+    `configured` False: fleetd rendered them, and the configuration names their numbers no more.
     """
 
     host: str
     profile: str
     instances: int
     connections: int
+    configured: bool = True
 
 
 class ConnectionSourceStatus(Value, frozen=True, kw_only=True):
@@ -225,6 +227,33 @@ class RolloutStatus(Value, frozen=True, kw_only=True):
     ended: Literal["", "done", "given_up"] = ""
 
 
+class FleetHostStatus(Value, frozen=True, kw_only=True):
+    """One host of the fleet, as it told the leader. None: this host does not lead, so it is not told."""
+
+    host: str
+    silent_seconds: float | None = None  # since its last beat
+    gone: bool = False  # nothing of it is left
+    instances: int | None = None  # capacity, now or soon
+    claims_connections: int | None = None  # of the source that it claims most of
+    cores: int | None = None
+    held: str = ""  # the code of what holds it; "": nothing
+    fleetd: str = ""  # its version
+    mastodon: str = ""  # of its code on disk
+
+
+class FleetStatus(Value, frozen=True, kw_only=True):
+    """What several hosts share."""
+
+    leader: str  # "": none now
+    leads: bool  # this host does
+    hosts: tuple[FleetHostStatus, ...]
+    generation: int  # how often every host was asked again what it runs
+    gathering: tuple[str, ...] | None  # whose answer is waited for; None: nothing is gathered
+    scheduler_host: str  # which holds the scheduler; "": none
+    problem: str = ""  # why the ledger can't be used; "": it can
+    differences: tuple[str, ...] = ()  # settings in which hosts differ from the leader's
+
+
 class Event(Value, frozen=True, kw_only=True):
     """Something fleetd did or noticed."""
 
@@ -267,3 +296,4 @@ class Status(Value, frozen=True, kw_only=True):
     would: tuple[WouldStatus, ...] = ()  # while it only observes
     tick_failures_total: int = 0  # ticks that a bug ended; they start and stop nothing
     deaths: tuple[DeathCount, ...] = ()  # of every profile and cause
+    fleet: FleetStatus | None = None  # None: no ledger is shared

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta, structs
 
 from fleetd.core.capacity.admission import free_bytes
-from fleetd.core.fleet.state import RECORD_BYTES_MAX
+from fleetd.core.fleet.sizes import RECORD_BYTES_MAX
 from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.instances.lifecycle import InstanceView

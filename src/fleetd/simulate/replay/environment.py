@@ -8,7 +8,7 @@ from statistics import quantiles
 
 from fleetd.core.model.decision import InstanceState
 from fleetd.core.model.facts import Value
-from fleetd.core.model.history import InstanceSample, Sample
+from fleetd.core.model.history import InstanceSample, PolicyChange, Recording, Sample
 from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy_tables import Policy
 from fleetd.simulate.replay.timeline import Moment, Reading, outages
@@ -53,13 +53,24 @@ def profile_name(instance: InstanceSample, policy: Policy) -> str | None:
     return None if profile is None else profile.name
 
 
-def since_its_profiles(samples: tuple[Sample, ...], policy: Policy) -> tuple[Sample, ...]:
-    """The samples after the last one with an instance of a profile that the policy no longer has."""
+def since_its_profiles(recording: Recording, policy: Policy) -> tuple[Sample, ...]:
+    """The samples after the last one with an instance of a profile that the policy no longer has.
+
+    One that is left over does not count: it only leaves, under a policy that has its profile no more either.
+    """
     start = 0
-    for index, sample in enumerate(samples):
-        if any(i.counts and profile_name(i, policy) is None for i in sample.instances or ()):
-            start = index + 1
-    return samples[start:]
+    for index, sample in enumerate(recording.samples):
+        strange = [i for i in sample.instances or () if i.counts and profile_name(i, policy) is None]
+        if strange:
+            then = policy_at(recording.policies, sample.at_seconds)
+            start = index + 1 if any(profile_name(i, then) is not None for i in strange) else start
+    return recording.samples[start:]
+
+
+def policy_at(policies: tuple[PolicyChange, ...], at_seconds: float) -> Policy:
+    """The policy that was in force then."""
+    before = [change for change in policies if change.at_seconds <= at_seconds]
+    return (before or policies)[-1 if before else 0].policy
 
 
 def sizes(moments: list[Moment], policy: Policy) -> dict[str, Points]:

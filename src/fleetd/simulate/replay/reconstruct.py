@@ -69,7 +69,7 @@ def reconstruct(recording: Recording, name: str, notes: tuple[str, ...] = ()) ->
     if not recording.policies:
         raise RecordingError("no configuration is recorded with it: nothing can be made of it")
     policy = recording.policies[-1].policy
-    samples = environment.since_its_profiles(recording.samples, policy)
+    samples = environment.since_its_profiles(recording, policy)
     if len(samples) < len(recording.samples):
         start, end = recording.samples[0], (samples or recording.samples[-1:])[0]
         left_out = f"the first {(end.at_seconds - start.at_seconds) / 60:.0f} min: that time is left out"

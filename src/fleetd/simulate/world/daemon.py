@@ -23,7 +23,6 @@ from fleetd.core.model.facts import (
 )
 from fleetd.core.model.identity import WorkerTag, application_name, unit_of
 from fleetd.core.model.worker_settings import instance_digest
-from fleetd.daemon.local_ledger import LocalLedger
 from fleetd.daemon.observe import Sources
 from fleetd.daemon.tick import Ticker, TickResult
 from fleetd.errors import SourceUnavailableError
@@ -222,7 +221,7 @@ class SimulatedDaemon:
         sources.together = _one_by_one
         no_deadline = nullcontext()
         sources.timeout = lambda _deadline_seconds: no_deadline
-        self.ticker = Ticker(world.policy, sources, LocalLedger(), host)
+        self.ticker = Ticker(world.policy, sources, host)
 
     async def tick(self) -> TickResult:
         return await self.ticker.tick()

@@ -60,6 +60,15 @@ def _sources(status: Json, seen: Seen, _: Beside) -> Iterator[str]:
     yield from _says("sources", told, {name: bool(answer) for name, answer in answers.items()})
 
 
+def _fleet(status: Json, seen: Seen, _: Beside) -> Iterator[str]:
+    """The one host of this fleet leads it, unless Redis is away."""
+    fleet, answers = status["fleet"], seen.redis is not None
+    yield from _says("fleet.leader", fleet["leader"], seen.hostname if answers else "")
+    yield from _says("fleet.leads", fleet["leads"], answers)
+    yield from _says("fleet.hosts", [host["host"] for host in fleet["hosts"]], [seen.hostname])
+    yield from _says("fleet.problem", bool(fleet["problem"]), False)
+
+
 def _source_words(status: Json, _seen: Seen, _: Beside) -> Iterator[str]:
     for source in status["sources"]:
         yield from _says(f"why of {source['name']}", bool(source["why"]), not source["ok"])
@@ -230,6 +239,13 @@ def _claimed_instances(status: Json, seen: Seen, _: Beside) -> Iterator[str]:
         yield f"claims name {told} instances, {up} are up"
 
 
+def _claims_left_over(status: Json, seen: Seen, beside: Beside) -> Iterator[str]:
+    told = sum(claim["instances"] for claim in status["connections"]["claims"] if not claim["configured"])
+    up = sum(unit.is_up for number, unit in seen.workers().items() if number not in _owned(beside))
+    if told < up:
+        yield f"claims name {told} instances that are left over, {up} are up"
+
+
 def _per_instance(status: Json, _seen: Seen, beside: Beside) -> Iterator[str]:
     told = status["connections"]["claim_per_instance"]
     yield from _says("claim_per_instance", set(told), set(beside.config["profiles"]))
@@ -339,6 +355,7 @@ def _value(name: str, of: Callable[[Seen], float | str], slack: float = 0.0) -> 
 
 
 CLAIMS: dict[str, Check] = {
+    **dict.fromkeys(("fleet.leader", "fleet.leads", "fleet.hosts.host", "fleet.problem"), _fleet),
     "version": _value("version", lambda s: s.version),
     "host": _value("host", lambda s: s.hostname),
     "uptime_seconds": _value("uptime_seconds", lambda s: s.uptime_seconds, 6.0),
@@ -389,6 +406,7 @@ CLAIMS: dict[str, Check] = {
     "connections.sources.headroom_connections": _headroom,
     "connections.sources.others_seen_connections": _others_seen,
     "connections.claims.instances": _claimed_instances,
+    "connections.claims.configured": _claims_left_over,
     "connections.claim_per_instance": _per_instance,
     "connections.more_instances": _more,
     "scheduler.processes": _scheduler_count,
@@ -420,6 +438,18 @@ CLAIMS: dict[str, Check] = {
 _DECIDED, _TOLD, _COUNTED = "a decision of fleetd's", "words", "only fleetd can count it"
 #: Claims that no other program can confirm, and why.
 UNPROBED: dict[str, str] = {
+    "fleet.generation": _COUNTED,
+    "fleet.gathering": _DECIDED,
+    "fleet.scheduler_host": _DECIDED,
+    "fleet.differences": "of several hosts",
+    "fleet.hosts.silent_seconds": "by the clock that hosts share",
+    "fleet.hosts.gone": "of several hosts",
+    "fleet.hosts.instances": "with its instances",
+    "fleet.hosts.claims_connections": "with its instances",
+    "fleet.hosts.cores": "of several hosts",
+    "fleet.hosts.held": _DECIDED,
+    "fleet.hosts.fleetd": "with version",
+    "fleet.hosts.mastodon": "with mastodon_version",
     "tick_duration_seconds": _COUNTED,
     "ticks_total": _COUNTED,
     "sources.errors_total": _COUNTED,

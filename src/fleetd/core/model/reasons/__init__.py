@@ -8,6 +8,7 @@ key; queues, profiles and hosts by their name. Seconds, bytes and shares (0 to 1
 from fleetd.core.model.reasons.base import *
 from fleetd.core.model.reasons.counts import *
 from fleetd.core.model.reasons.evidence import *
+from fleetd.core.model.reasons.fleet import *
 from fleetd.core.model.reasons.replies import *
 from fleetd.core.model.reasons.saving import *
 from fleetd.core.model.reasons.scheduler import *

@@ -48,6 +48,7 @@ class ClampCode(StrEnum):
     DATABASE_SATURATED = "database_saturated"
     FOREIGN_UNIT = "foreign_unit"
     MASKED = "masked"
+    FLEET = "fleet"
     SHARED = "shared"
     NO_HOST = "no_host"
 

@@ -344,11 +344,14 @@ class PoolNearlyAtWork(ClampReason, frozen=True, kw_only=True):
 class QueueNeeds(Reason, frozen=True, kw_only=True):
     """`lasts_seconds`: how long the running instances would take to catch up; None: they never would.
 
-    `latency_seconds` None: unknown.
+    `latency_seconds` None: unknown. `behind_queue`: in a strict order it waits for that one, which has more to do; "":
+    for none.
     """
 
     queue: str
     length_jobs: int
+    behind_queue: str = ""
+    behind_jobs: int = 0
     latency_seconds: float | None
     target_seconds: float
     lasts_seconds: float | None

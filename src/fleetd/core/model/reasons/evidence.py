@@ -78,13 +78,15 @@ class WorkersBeatElsewhere(Reason, frozen=True, kw_only=True):
 class NamesMissing(Reason, frozen=True, kw_only=True):
     """Workers are busy, but none of Postgres's connections bears their name, so those are not counted by name.
 
-    `names`: some of them, by application_name. `none_seen`: no other worker's name is seen either.
+    `names`: some of them, by application_name. `none_seen`: no other worker's name is seen either. `none_open`: nor has
+    anybody a connection without a worker's name, so they have none.
     """
 
     names: tuple[str, ...]
     count: int
     seconds: float
     none_seen: bool
+    none_open: bool = False
 
 
 class PolkitAbsent(Reason, frozen=True, kw_only=True):

@@ -40,9 +40,12 @@ class PinTaken(Reason, frozen=True, kw_only=True):
 
 
 class ReleaseTaken(Reason, frozen=True, kw_only=True):
+    """`profile_set`: people have set how many of its profile run, which decides about it even while fleetd observes."""
+
     key: InstanceKey
     is_drained: bool
     forgotten_failures: int
+    profile_set: bool = False
 
 
 class DrainTaken(Reason, frozen=True, kw_only=True):
@@ -76,6 +79,7 @@ class RestartTaken(Reason, frozen=True, kw_only=True):
     code_for_all: bool
     tried_again: tuple[InstanceKey, ...]
     pins_ended: int
+    left_out: tuple[InstanceKey, ...] = ()  # masked, so systemd would not start them again
     held: HoldReason | None = None  # what has to end first
 
 

@@ -35,6 +35,13 @@ class SchedulerQuiet(ClampReason, frozen=True, kw_only=True):
     host: str
 
 
+class SchedulerBeingReplaced(ClampReason, frozen=True, kw_only=True):
+    """It is quiet because we let it go, in order to start it again."""
+
+    code = ClampCode.SCHEDULER_TAKEOVER
+    host: str
+
+
 class SchedulerNeverHere(Reason, frozen=True, kw_only=True): ...
 
 
@@ -42,6 +49,18 @@ class SchedulerAbsent(ClampReason, frozen=True, kw_only=True):
     code = ClampCode.SCHEDULER_TAKEOVER
     absent_seconds: float
     needed_seconds: float
+
+
+class SchedulerRefused(ClampReason, frozen=True, kw_only=True):
+    """Our unit saw another one before it started, and we don't see it."""
+
+    code = ClampCode.SCHEDULER_LIVE
+    ago_seconds: float
+    left_seconds: float
+
+
+class SchedulerSkipped(Reason, frozen=True, kw_only=True):
+    """Noticed once, when it happened."""
 
 
 class SchedulerOverBudget(ClampReason, frozen=True, kw_only=True):

@@ -30,6 +30,11 @@ _TIMEOUT: Final = re.compile(r"(?<!\S)-t (\d{1,9})(?!\S)")
 _GENTLE_STOP: Final = re.compile(r"(?:(?:-s |-)(?:SIG)?(?:TERM|INT|TSTP|15|2|20) )?\$\{?MAINPID\}?")
 _SETTINGS: Final = re.compile(r"\$\$?(?:SIDEKIQ_ARGS\b|\{SIDEKIQ_ARGS\})")
 _ALL_ARGUMENTS: Final = re.compile(r'"\$\$?(?:@|\{@\})"|\$\$?(?:@|\{@\})')
+#: As the scheduler's unit asks for another host's scheduler. Any other line could take a missing program for one.
+_ASKS: Final = re.compile(
+    r"/bin/sh -c 'ask=/[A-Za-z0-9._/+-]*/fleetd-may-schedule; "
+    r'\[ -x "\$ask" \] \|\| exit 0; "\$ask"; \[ "\$\?" -ne 75 \] \|\| exit 75' + "'"
+)
 _ARGUMENTS_VARIABLE = "$SIDEKIQ_ARGS"
 
 
@@ -51,6 +56,11 @@ def start_faults(command: str) -> Iterator[UnitRule]:
         yield UnitRule.ARGUMENTS
     elif any(_OPTION.fullmatch(word) for word in _without_shorter_timeout(_after_sidekiq(inner))):
         yield UnitRule.OPTIONS
+
+
+def asks_first(command: str) -> bool:
+    """Whether ExecCondition= is the question of the scheduler's unit."""
+    return _ASKS.fullmatch(command) is not None
 
 
 def stops_gently(command: str) -> bool:

@@ -18,7 +18,7 @@ from typing import Final
 
 from fleetd.core.model.facts import UnfitUnit, UnitFault, UnitRule
 from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TEMPLATE_UNIT, InstanceKey, key_of_unit, unit_of
-from fleetd.core.model.unit_rules.command import ends_others, start_faults, stops_gently
+from fleetd.core.model.unit_rules.command import asks_first, ends_others, start_faults, stops_gently
 from fleetd.core.model.unit_rules.text import UnitLine, UnitText
 from fleetd.core.model.unit_rules.values import is_understood, signal_name, span_seconds, yes_or_no
 from fleetd.core.model.worker_settings import SETTINGS_DIRECTORY, SHUTDOWN_SECONDS
@@ -173,6 +173,8 @@ class _Judged:
         if access is not None and access.value == "none":
             yield self.fault(UnitRule.TYPE, access, "NotifyAccess=all")
         for line in self.listed("ExecCondition"):
+            if self.text.unit == SCHEDULER_UNIT and asks_first(line.value):
+                continue  # whether another host's runs; one that does not ask is fit as well
             yield self.fault(UnitRule.CONDITION, line, "ExecCondition=")
 
     def _stops(self) -> Iterator[UnitFault]:

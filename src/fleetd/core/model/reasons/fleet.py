@@ -1,0 +1,93 @@
+"""Several hosts: why a start is not granted, what the fleet waits for, and who leads (core/fleet)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fleetd.core.model.reasons.base import ClampCode, ClampReason
+
+#: What keeps a host from asking the ledger for anything; the first six are faults that people mend.
+LedgerFault = Literal["fleet", "format", "name_taken", "replaced", "full", "no_rights", "unanswered"]
+
+
+class LedgerUnusable(ClampReason, frozen=True, kw_only=True):
+    """The ledger does not answer this host, or refuses it, so it starts nothing beyond min."""
+
+    code = ClampCode.FLEET
+    fault: LedgerFault
+    host: str = ""
+    fleet: str = ""  # whose ledger it is
+    why: str = ""  # the source's own sentence
+
+
+class FleetGathers(ClampReason, frozen=True, kw_only=True):
+    """The ledger asks every host again what it has. `waits_for`: hosts that have not told yet."""
+
+    code = ClampCode.FLEET
+    waits_for: tuple[str, ...]
+
+
+class NotGranted(ClampReason, frozen=True, kw_only=True):
+    """The claims of all hosts leave no connections for it."""
+
+    code = ClampCode.CONNECTIONS
+    source: str
+    over_connections: int
+
+
+class SentinelsDisagree(ClampReason, frozen=True, kw_only=True):
+    """Most of the Sentinels do not take the Redis that is talked to for the primary, or do not answer."""
+
+    code = ClampCode.FLEET
+    agree: str  # "1 of 3"
+
+
+class AskedTooLate(ClampReason, frozen=True, kw_only=True):
+    """The ledger changed between the reading and the start; the next tick asks again."""
+
+    code = ClampCode.FLEET
+
+
+class OtherHostsSeen(ClampReason, frozen=True, kw_only=True):
+    """This host shares no ledger, and another one's workers beat."""
+
+    code = ClampCode.FLEET
+    hosts: tuple[str, ...]
+
+
+class PlanMissing(ClampReason, frozen=True, kw_only=True):
+    """Another host leads, and its plan is not there or too old."""
+
+    code = ClampCode.PLAN_EXPIRED
+    leader: str
+
+
+class PlannedByLeader(ClampReason, frozen=True, kw_only=True):
+    """The leader's plan has another count than this host's min and max allow now."""
+
+    code = ClampCode.SHARED
+    leader: str
+
+
+class SchedulerOfHost(ClampReason, frozen=True, kw_only=True):
+    """Another host holds the slot. `kept_stopped`: a person stopped it there. `wait_seconds`: until ours may start."""
+
+    code = ClampCode.SCHEDULER_TAKEOVER
+    host: str
+    kept_stopped: bool
+    wait_seconds: float
+
+
+class SchedulerPlaced(ClampReason, frozen=True, kw_only=True):
+    """The leader names another host for it."""
+
+    code = ClampCode.SCHEDULER_TAKEOVER
+    host: str
+    leader: str
+
+
+class SchedulerFree(ClampReason, frozen=True, kw_only=True):
+    """No host holds the slot yet. `wait_seconds`: how much longer none must be seen."""
+
+    code = ClampCode.SCHEDULER_TAKEOVER
+    wait_seconds: float

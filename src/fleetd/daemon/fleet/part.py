@@ -1,0 +1,148 @@
+"""This host as one of a fleet: tells the ledger what it has, hears what the others have, asks before it starts.
+
+Laws 1 and 2: a grant counts GRANT_SECONDS from before it was asked for. A host that was frozen meanwhile asks again.
+"""
+
+from __future__ import annotations
+
+from msgspec import structs
+
+from fleetd.core.asking import Self, admit_of, beat_of, beyond_min, first_beat, lowered, nobody_asked, refusal_reason
+from fleetd.core.capacity.fleet_claims import remember_identities
+from fleetd.core.carry_out import carry_out
+from fleetd.core.fleet.calls import BeatReply, Code, Refusal
+from fleetd.core.fleet.view import FleetKnown, FleetView
+from fleetd.core.instances.host_memory import HostMemory
+from fleetd.core.instances.host_tick import HostDecision, HostTick
+from fleetd.core.instances.scheduler import SchedulerDecision
+from fleetd.core.model.decision import Clamp, Plan, Step
+from fleetd.core.model.facts import Snapshot, Value
+from fleetd.core.model.identity import SCHEDULER
+from fleetd.core.model.policy_tables import Policy
+from fleetd.core.model.reasons.base import ClampReason
+from fleetd.core.plan import FleetDecision
+from fleetd.core.sharing.leading import FleetShared
+from fleetd.daemon.fleet.leading import Leading
+from fleetd.daemon.observe import Sources
+from fleetd.errors import SourceUnavailableError
+
+#: How long after it was asked for a start may be carried out.
+GRANT_SECONDS = 10.0
+
+
+class Granted(Value, frozen=True, kw_only=True, gc=True):
+    """A host's decision within what the ledger granted."""
+
+    host: HostDecision
+    scheduler: SchedulerDecision
+    plan: Plan
+    until_seconds: float  # when the starts must have begun
+    clamps: tuple[Clamp, ...] = ()
+
+    def told(self, fleet: FleetDecision) -> FleetDecision:
+        """The fleet's decision, with what was not granted."""
+        if not self.clamps:
+            return fleet
+        cut = {clamp.profile for clamp in self.clamps}
+        wanted = {name: why for name, why in fleet.wanted.items() if name not in cut}
+        return structs.replace(fleet, plan=self.plan, clamps=(*fleet.clamps, *self.clamps), wanted=wanted)
+
+
+class FleetPart:
+    """Talks to the ledger for one host."""
+
+    def __init__(self, sources: Sources, who: Self | None) -> None:
+        """Without a ledger in `sources`, or a `who` to beat there, this host is the whole fleet."""
+        self.sources = sources
+        self.who = who
+        self._leading = Leading()
+        self._last: tuple[HostTick, FleetDecision, list[Step]] | None = None
+
+    def say(self, policy: Policy, memory: HostMemory) -> None:
+        """What the reading that comes now tells the ledger: the tick before, and what was started in it."""
+        ledger = self.sources.ledger
+        if ledger is None or self.who is None:
+            return
+        if self._last is None:
+            self._beat = first_beat(policy, self.who, memory.fleet)
+        else:
+            tick, fleet, steps = self._last
+            self._beat = beat_of(structs.replace(tick, policy=policy), fleet, steps, memory, self.who)
+        self._beat = structs.replace(self._beat, sent_ms=self._sent_ms())
+        ledger.say(self._beat)
+
+    def _sent_ms(self) -> int:
+        """So that the ledger takes no call that was overtaken by a later one."""
+        return round(1000 * self.sources.clock.now_seconds())
+
+    def hear(self, known: FleetKnown, snapshot: Snapshot) -> FleetView:
+        """What the ledger answered to it."""
+        known = structs.replace(known, sources=remember_identities(known.sources, snapshot))
+        if self.sources.ledger is None or self.who is None:
+            return FleetView(known=known)
+        heard = self.sources.ledger.heard()
+        if isinstance(heard, BeatReply):
+            return FleetView(shared=True, reply=heard, told=self._beat.own_scheduler, known=known.heard(heard))
+        if heard is None:
+            heard = Refusal(code=Code.NO_LEDGER, about=self.sources.ledger.fault() or "")
+        # Without the right to write there, this host is a fleet of its own, and grows nothing beside another's workers.
+        return FleetView(shared=heard.code != Code.NO_RIGHTS, refusal=heard, known=known)
+
+    def did(self, tick: HostTick, fleet: FleetDecision, steps: list[Step]) -> None:
+        """Remember what the next beat tells."""
+        self._last = tick, fleet, steps
+
+    async def planned(self, tick: HostTick, memory: HostMemory) -> tuple[FleetView, FleetShared | None]:
+        """The view with the leader's plan; and what this host planned, if it leads."""
+        ledger = self.sources.ledger
+        if ledger is None or self.who is None:
+            return tick.fleet, None
+        return await self._leading.planned(ledger, tick, memory, self.who.fleetd)
+
+    async def granted(
+        self, tick: HostTick, plan: FleetDecision, scheduler: SchedulerDecision, memory: HostMemory
+    ) -> Granted:
+        """The host's decision, without the starts that the ledger does not grant."""
+        host = carry_out(tick, plan.plan, scheduler, memory)
+        asked = beyond_min(tick, host.steps) if tick.fleet.shared else []
+        until = plan.plan.expires_at_seconds
+        if not asked:
+            return Granted(host=host, scheduler=scheduler, plan=plan.plan, until_seconds=until)
+        until = min(until, self.sources.clock.now_seconds() + GRANT_SECONDS)
+        count, refusal = await self._admitted(tick, plan, host.steps, memory)
+        if refusal is None:
+            return Granted(host=host, scheduler=scheduler, plan=plan.plan, until_seconds=until)
+        reason = refusal_reason(refusal, _waits_for(tick))
+        granted, refused = asked[:count], asked[count:]
+        if any(step.key == SCHEDULER for step in refused):
+            scheduler = structs.replace(scheduler, start=False, state=reason)
+        fewer = lowered(plan.plan, tick, host.steps, refused)
+        host = carry_out(tick, fewer, scheduler, memory)
+        if nobody_asked(tick, host.steps, granted):
+            host = HostDecision(memory)  # it chose others: the next tick asks
+        clamps = tuple(_cut(reason, name, plan.plan, fewer, tick) for name in {s.profile for s in refused if s.profile})
+        return Granted(host=host, scheduler=scheduler, plan=fewer, until_seconds=until, clamps=clamps)
+
+    async def _admitted(
+        self, tick: HostTick, fleet: FleetDecision, steps: list[Step], memory: HostMemory
+    ) -> tuple[int, Refusal | None]:
+        hindrance, ledger = tick.fleet.hindrance, self.sources.ledger
+        if hindrance is not None or ledger is None or self.who is None:
+            return 0, hindrance
+        call = admit_of(tick, fleet.claims, fleet.budget, steps, memory, self.who)
+        try:
+            answer = await ledger.admit(structs.replace(call, sent_ms=self._sent_ms()))
+        except SourceUnavailableError as error:
+            return 0, Refusal(code=Code.NO_LEDGER, about=str(error))
+        return answer.granted, answer.refusal
+
+
+def _waits_for(tick: HostTick) -> tuple[str, ...]:
+    reply = tick.fleet.reply
+    return tuple(host for host in (reply.gathering or ()) if host) if reply is not None else ()
+
+
+def _cut(reason: ClampReason, profile: str, before: Plan, after: Plan, tick: HostTick) -> Clamp:
+    counts = [plan.of(tick.policy.host, profile) for plan in (before, after)]
+    was, now = (None if count is None else count.admitted_instances + count.spare for count in counts)
+    return Clamp(reason=reason, profile=profile, before_instances=was, after_instances=now)

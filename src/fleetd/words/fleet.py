@@ -1,0 +1,78 @@
+"""What is said of several hosts that are one fleet: rows of reasons.py. Templates are as there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fleetd.core.model import reasons
+from fleetd.words.formatting import span
+
+_FAULTS: dict[str, str] = {
+    "no_rights": (
+        "fleetd's Redis user may not write the fleet's ledger, so this host counts as the only one: give it the rights "
+        'that docs/operations.md lists ("Redis user"), or set fleet.ledger = "local"'
+    ),
+    "format": "a later version of fleetd wrote the fleet's ledger in Redis: upgrade fleetd here",
+    "full": "the fleet's ledger has no room for another host: fleetctl hosts forget HOST, for one gone for good",
+}
+
+
+def _unusable(r: reasons.LedgerUnusable) -> str:
+    if r.fault == "fleet":
+        return (
+            f"the ledger in this Redis is that of another Mastodon ({r.fleet}): give each Mastodon a Redis database or "
+            "namespace of its own"
+        )
+    if r.fault == "name_taken":
+        return f"another machine is {r.host} in this fleet: set fleet.host in fleetd.toml to a name of its own"
+    if r.fault == "replaced":
+        return f"another fleetd runs as {r.host}: stop one of the two, or set fleet.host in fleetd.toml"
+    if r.fault == "unanswered":
+        return "the fleet's ledger in Redis gave no answer" + (f": {r.why}" if r.why else "")
+    return _FAULTS[r.fault]
+
+
+def _gathers(r: reasons.FleetGathers) -> str:
+    waits = f"waiting for {', '.join(r.waits_for)}" if r.waits_for else "for 20 s"
+    return f"the fleet's ledger was lost or moved, so every host is asked what it runs ({waits}); until then only min"
+
+
+def _plan_missing(r: reasons.PlanMissing) -> str:
+    whose = (
+        f"{r.leader}, which leads the fleet, has no plan yet or only an old one" if r.leader else "no host leads yet"
+    )
+    return f"{whose}, so nothing moves but up to min"
+
+
+def _of_host(r: reasons.SchedulerOfHost) -> str:
+    if r.kept_stopped:
+        return f"{r.host} has the scheduler, and a person stopped it there"
+    return (
+        f"{r.host} has the scheduler and is not seen: this host starts it after another {span(r.wait_seconds)} without "
+        f"one; if {r.host} is gone for good: fleetctl hosts forget {r.host}"
+    )
+
+
+FLEET_REASONS: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
+    reasons.LedgerUnusable: _unusable,
+    reasons.FleetGathers: _gathers,
+    reasons.NotGranted: (
+        "all hosts together claim {source}'s connections: {over_connections} are missing for it, with each host's min "
+        "and one scheduler set aside"
+    ),
+    reasons.SentinelsDisagree: (
+        "only {agree} Sentinels name the Redis that fleetd talks to, so it may not be the primary any more: nothing is "
+        "granted; start the other Sentinels, or see whom they name: redis-cli -p 26379 sentinel masters"
+    ),
+    reasons.AskedTooLate: "the fleet's ledger changed just before the start; the next tick asks again",
+    reasons.OtherHostsSeen: (
+        "workers of {hosts:list} are seen, but this host shares no ledger with them, so nothing grows: set "
+        'fleet.ledger = "redis" on every host, and let its Redis user write fleetd:*'
+    ),
+    reasons.PlanMissing: _plan_missing,
+    reasons.PlannedByLeader: "the plan of {leader}, which leads the fleet, is for another min or max of this host",
+    reasons.SchedulerPlaced: "none seen; {leader}, which leads the fleet, lets {host} start it",
+    reasons.SchedulerOfHost: _of_host,
+    reasons.SchedulerFree: "none seen yet; this host starts it after another {wait_seconds:.0f} s without one",
+}
