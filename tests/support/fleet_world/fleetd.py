@@ -93,7 +93,9 @@ class HostDatabase(FakeDatabase):
         if not self.rig.machine.postgres_up:
             raise SourceUnavailableError("Postgres at 127.0.0.1:5432 refuses connections")
         self.rig.others_read = self.rig.machine.shared.other_clients
-        return structs.replace(database_facts(self.rig.machine.shared), identity="postgres:1")
+        facts = database_facts(self.rig.machine.shared)
+        named = {name: count for name, count in facts.worker_connections.items() if count}
+        return structs.replace(facts, worker_connections=named, identity="postgres:1")
 
 
 class HostUnits(FakeUnits):

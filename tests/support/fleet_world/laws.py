@@ -93,7 +93,7 @@ class WithinBudget(FleetCheck):
 
 
 def _claims(host: HostWorld) -> dict[str, int]:
-    """What is open or may be opened, of what somebody can know."""
+    """What is open or may be opened, of what somebody can know. One open connection keeps the whole claim."""
     found = {}
     for unit in host.units.values():
         process = unit.process
@@ -101,13 +101,13 @@ def _claims(host: HostWorld) -> dict[str, int]:
             continue
         told = host.told_as_of
         known = told is not None and (unit.key in host.by_fleetd or process.started_at <= told)
-        found[process.name] = process.claim if known else process.opened
+        found[process.name] = process.claim if known and (process.opened or not host.silent) else process.opened
     return found
 
 
 def _missing(host: HostWorld) -> int:
     """What a host may still start on its way up to `min`, as far as it has told."""
-    return 0 if host.told_as_of is None else min(host.missing_connections, host.told_missing)
+    return 0 if host.told_as_of is None or host.silent else min(host.missing_connections, host.told_missing)
 
 
 class UnknownHolds(FleetCheck):

@@ -16,7 +16,7 @@ from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.host_tick import HostDecision, HostTick
 from fleetd.core.instances.scheduler import SchedulerDecision
 from fleetd.core.model.decision import Clamp, Plan, Step
-from fleetd.core.model.facts import Snapshot, Value
+from fleetd.core.model.facts import Snapshot, Unknown, Value
 from fleetd.core.model.identity import SCHEDULER
 from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.reasons.base import ClampReason
@@ -82,9 +82,12 @@ class FleetPart:
             return FleetView(known=known)
         heard = self.sources.ledger.heard()
         if isinstance(heard, BeatReply):
-            return FleetView(shared=True, reply=heard, told=self._beat.own_scheduler, known=known.heard(heard))
+            known = known.heard(heard)
+            if isinstance(snapshot.sidekiq, Unknown):  # they came together: what is too old of one is of the other
+                return FleetView(shared=True, refusal=_no_ledger(snapshot.sidekiq.why), known=known)
+            return FleetView(shared=True, reply=heard, told=self._beat.own_scheduler, known=known)
         if heard is None:
-            heard = Refusal(code=Code.NO_LEDGER, about=self.sources.ledger.fault() or "")
+            heard = _no_ledger(self.sources.ledger.fault() or "")
         # Without the right to write there, this host is a fleet of its own, and grows nothing beside another's workers.
         return FleetView(shared=heard.code != Code.NO_RIGHTS, refusal=heard, known=known)
 
@@ -133,8 +136,12 @@ class FleetPart:
         try:
             answer = await ledger.admit(structs.replace(call, sent_ms=self._sent_ms()))
         except SourceUnavailableError as error:
-            return 0, Refusal(code=Code.NO_LEDGER, about=str(error))
+            return 0, _no_ledger(str(error))
         return answer.granted, answer.refusal
+
+
+def _no_ledger(why: str) -> Refusal:
+    return Refusal(code=Code.NO_LEDGER, about=why)
 
 
 def _waits_for(tick: HostTick) -> tuple[str, ...]:
