@@ -56,7 +56,7 @@ def others_are_due(tick: HostTick, rollout: Rollout) -> bool:
     waits = rollout.current == SCHEDULER and isinstance(rollout.waits, reasons.SchedulerTooYoung)
     due = {reasons.ReplaceCause.OUTDATED, reasons.ReplaceCause.UNCONFIGURED}
     own = (v for v in tick.active if v.key != SCHEDULER and v.is_capacity and v.pinned != reasons.PinKind.RUN)
-    return waits and tick.held is None and any(v.replace in due for v in own)
+    return waits and tick.starts_held is None and any(v.replace in due for v in own)
 
 
 def outdated_for(policy: Policy, view: InstanceView, machine: HostFacts, memory: HostMemory) -> str | None:

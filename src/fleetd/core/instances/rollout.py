@@ -47,7 +47,7 @@ def remember_rollout(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, li
             return memory, []
         rollout = None
     if rollout is None:
-        begun = _begin(tick) if tick.held is None and not tick.policy.observes else None
+        begun = _begin(tick) if tick.starts_held is None and not tick.policy.observes else None
         return (structs.replace(memory, rollout=begun), []) if begun is not None else (memory, [])
     before = rollout
     rollout = _progress(tick, rollout, memory)
@@ -291,8 +291,8 @@ def _waits_for(
         return reasons.SchedulerBetween()
     if old.key in memory.drains or not (old.is_capacity or old.state == InstanceState.STALLED):
         return reasons.Drains(key=old.key, busy_threads=old.busy_threads)
-    if tick.held is not None:
-        return reasons.Held(hold=tick.held.reason)
+    if tick.starts_held is not None:
+        return reasons.Held(hold=tick.starts_held.reason)
     if tick.sidekiq is None or plan is None:
         return reasons.DrainUnwatchable()
     if memory.undrainable(tick.now_seconds):

@@ -141,8 +141,9 @@ def _kept_stopped(instance: InstanceReport) -> bool:
     return instance.state == InstanceState.PINNED and instance.pinned == reasons.PinKind.STOPPED
 
 
-#: Why a host is not moved besides its own holds: it only observes; it was silent lately.
-OBSERVES, SILENT = "observes", "silent"
+#: Why a host is not moved besides its own holds: it only observes; it was silent lately; it is in maintenance, and the
+#: last that serves.
+OBSERVES, SILENT, MAINTENANCE = "observes", "silent", "maintenance"
 
 
 def report_of(

@@ -11,6 +11,7 @@ from fleetd.core.asking import Self, admit_of, beat_of, beyond_min, first_beat, 
 from fleetd.core.capacity.fleet_claims import remember_identities
 from fleetd.core.carry_out import carry_out
 from fleetd.core.fleet.calls import BeatReply, Code, Refusal
+from fleetd.core.fleet.orders import timed
 from fleetd.core.fleet.view import FleetKnown, FleetView
 from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.host_tick import HostDecision, HostTick
@@ -82,11 +83,17 @@ class FleetPart:
             return FleetView(known=known)
         heard = self.sources.ledger.heard()
         if isinstance(heard, BeatReply):
-            return FleetView(shared=True, reply=heard, told=self._beat.own_scheduler, known=known.heard(heard))
+            known = self._timed(known.heard(heard), known, snapshot)
+            return FleetView(shared=True, reply=heard, told=self._beat.own_scheduler, known=known)
         if heard is None:
             heard = Refusal(code=Code.NO_LEDGER, about=self.sources.ledger.fault() or "")
         # Without the right to write there, this host is a fleet of its own, and grows nothing beside another's workers.
+        known = self._timed(known, known, snapshot)
         return FleetView(shared=heard.code != Code.NO_RIGHTS, refusal=heard, known=known)
+
+    def _timed(self, known: FleetKnown, before: FleetKnown, snapshot: Snapshot) -> FleetKnown:
+        boot_id = self.who.boot_id if self.who is not None else ""
+        return timed(known, before, boot_id, snapshot.now_seconds)
 
     def did(self, tick: HostTick, fleet: FleetDecision, steps: list[Step]) -> None:
         """Remember what the next beat tells."""

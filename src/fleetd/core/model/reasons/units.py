@@ -177,6 +177,13 @@ class SchedulerSurplus(ClampReason, frozen=True, kw_only=True):
     process: ServingProcess | None = None  # None: an earlier version did not note it
 
 
+class SchedulerMoves(ClampReason, frozen=True, kw_only=True):
+    """This host is in maintenance, and `host` may start it."""
+
+    code = ClampCode.MAINTENANCE
+    host: str
+
+
 class StalledGoes(Reason, frozen=True, kw_only=True): ...
 
 
@@ -189,6 +196,7 @@ DrainCause = (
     | Unresponsive
     | EndedAsFailed
     | SchedulerSurplus
+    | SchedulerMoves
     | StalledGoes
 )
 
