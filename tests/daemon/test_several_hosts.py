@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
-from fleetd.core.instances.orders import Pause, Resume
+from fleetd.core.instances.orders import Pause, Restart, Resume
 from fleetd.core.model.person import Person
 from fleetd.core.model.policy_tables import Policy, SchedulerPolicy
 from fleetd.core.sharing.fleet_orders import EndMaintenance, ForgetHost, Maintenance, PauseHost, ResumeHost
@@ -176,3 +176,60 @@ def test_the_last_host_is_left_by_force_only() -> None:
     fleet.run(400.0)
     assert fleet.running("w2") == 0
     assert fleet.running("w1") == 1, "not forced, so it stays while no other serves"
+
+
+def replacing(fleet: Fleet) -> list[str]:
+    """Hosts on which an instance drains or boots."""
+    found = []
+    for name, world in fleet.worlds.items():
+        units = [unit for key, unit in world.units.items() if key]
+        quiet = any(u.state == "active" and u.process is not None and u.process.quiet for u in units)
+        if quiet or any(u.state in ("activating", "deactivating") for u in units):
+            found.append(name)
+    return found
+
+
+def test_one_host_at_a_time_replaces_its_instances() -> None:
+    fleet = two(low=2)
+    before = {h: {k: u.process for k, u in w.units.items() if u.process} for h, w in fleet.worlds.items()}
+    for name in ("w1", "w2"):
+        assert "to restart" in fleet.order(name, Restart())
+    waited = ""
+    for _ in range(150):
+        fleet.tick()
+        assert len(replacing(fleet)) <= 1
+        waits = [fleet.status(h).rollout for h in ("w1", "w2")]
+        waited += " ".join(rollout.sentence for rollout in waits if rollout is not None)
+    for name, world in fleet.worlds.items():
+        assert not [k for k, u in world.units.items() if u.process in before[name].values() and u.process], name
+        ended = fleet.status(name).rollout
+        assert ended is not None
+        assert ended.ended == "done"
+    assert "w1 replaces instances now; of several hosts one at a time does" in waited
+
+
+def test_orders_outlive_a_ledger_that_is_lost() -> None:
+    fleet = two()
+    fleet.order("w1", Pause(for_seconds=3600.0))
+    fleet.order("w1", Maintenance(host="w2"))
+    fleet.run(10.0)
+    fleet.shared.memory.state = None
+    fleet.run(60.0)
+    assert [order.kind for order in fleet.hosts("w2").orders] == ["maintenance", "pause"]
+    assert [hold.kind for hold in fleet.status("w2").holds] == ["pause", "maintenance"]
+    fleet.order("w2", Resume())
+    fleet.run(60.0)
+    assert [hold.kind for hold in fleet.status("w2").holds] == ["maintenance"]
+    assert fleet.status("w1").holds == ()
+
+
+def test_a_host_that_is_lost_in_mid_restart_keeps_nobody_from_one() -> None:
+    fleet = two(low=2)
+    fleet.order("w1", Restart())
+    fleet.run(30.0)
+    fleet.order("w2", Restart())
+    fleet.rigs["w1"].on = False
+    fleet.run(600.0)
+    ended = fleet.status("w2").rollout
+    assert ended is not None
+    assert ended.ended == "done"

@@ -462,6 +462,11 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.SchedulerTooYoung: (
         "the scheduler is replaced at most every {age_seconds_min:span}: {left_seconds:.0f} s left"
     ),
+    reasons.RollsElsewhere: lambda r: (
+        f"{r.host} replaces instances now; of several hosts one at a time does"
+        if r.host
+        else "the host that leads the fleet has not said yet that it is this one's turn"
+    ),
     reasons.SchedulerBetween: "the scheduler is stopped, and started again once none is live",
     reasons.RolloutGivenUp: (
         "{key:unit} failed ({cause:why}): the others are left as they are; mend it, then `fleetctl restart`"

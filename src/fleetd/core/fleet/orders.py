@@ -83,6 +83,17 @@ def timed(known: FleetKnown, before: FleetKnown, boot_id: str, now_seconds: floa
     return structs.replace(known, orders_until=until, orders_boot_id=boot_id)
 
 
+def lost(before: FleetKnown, reply: BeatReply) -> dict[str, str]:
+    """Orders that this host knows and a ledger that was lost does not, to be told to it again.
+
+    Only while it gathers: who was away meanwhile does not know what people have ended since.
+    """
+    if reply.gathering is None or reply.orders is None or reply.generation != before.generation + 1:
+        return {}
+    kept = ((about, read(text)) for about, text in before.orders.items() if about not in reply.orders)
+    return {a: before.orders[a] for a, order in kept if order is not None and order.until_ms > reply.clock_ms}
+
+
 def pause_of(view: FleetView, host: str, now_seconds: float) -> tuple[OrderHeard, bool] | None:
     """The pause that holds this host, and whether it is one of the whole fleet. None: neither holds."""
     for about in (about_pause(), about_pause(host)):

@@ -84,6 +84,7 @@ class FleetView(Value, frozen=True, kw_only=True):
     told: OwnScheduler = "unknown"  # what this reply's beat said of our scheduler
     known: FleetKnown = FleetKnown()
     shares: dict[str, Share] | None = None  # by profile, from the leader's plan; None: there is none that is valid
+    rolls_host: str | None = None  # which may replace instances; None: the leader names nobody
     scheduler_host: str | None = None  # which the leader names for a scheduler that is missing; None: nobody
 
     @property

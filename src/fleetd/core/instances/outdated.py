@@ -59,6 +59,18 @@ def others_are_due(tick: HostTick, rollout: Rollout) -> bool:
     return waits and tick.starts_held is None and any(v.replace in due for v in own)
 
 
+def rolls_elsewhere(tick: HostTick, rollout: Rollout | None) -> reasons.RollsElsewhere | None:
+    """Why this host does not replace the next instance yet: of several hosts one at a time does, by the leader's plan.
+
+    Without a plan what was begun goes on, and nothing begins.
+    """
+    fleet, own = tick.fleet, tick.policy.host
+    if fleet.alone or fleet.rolls_host == own:
+        return None
+    begun = rollout is not None and rollout.done_instances > 0
+    return None if fleet.shares is None and begun else reasons.RollsElsewhere(host=fleet.rolls_host or "")
+
+
 def outdated_for(policy: Policy, view: InstanceView, machine: HostFacts, memory: HostMemory) -> str | None:
     """The digest that this instance should run with and does not; None: it does, or that is unknown.
 

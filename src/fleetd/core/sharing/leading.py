@@ -21,6 +21,7 @@ from fleetd.core.sharing.differences import differences
 from fleetd.core.sharing.fleet_plan import FleetClamp, FleetCounts, FleetPlan
 from fleetd.core.sharing.merged import FleetTick, fleet_tick
 from fleetd.core.sharing.report import MAINTENANCE, OBSERVES, SILENT, HostReport
+from fleetd.core.sharing.rolls import host_that_rolls
 from fleetd.core.sharing.scheduler_host import named_scheduler_host
 from fleetd.core.sharing.share import NAMED_MAX, Shares, share
 
@@ -101,6 +102,7 @@ def plan_fleet(
             leader=own.host,
             profiles=_counts(fleet, needed, desired, shares, list(clamps)),
             hosts=shares.hosts,
+            rolls_host=host_that_rolls(fleet.reports, None if previous is None else previous.rolls_host),
             scheduler_host=named_scheduler_host(fleet.reports, maintenance),
         ),
         memory=structs.replace(memory, windows=windows, moved_seconds=shares.moved_seconds),

@@ -11,7 +11,7 @@ from fleetd.core.asking import Self, admit_of, beat_of, beyond_min, first_beat, 
 from fleetd.core.capacity.fleet_claims import remember_identities
 from fleetd.core.carry_out import carry_out
 from fleetd.core.fleet.calls import BeatReply, Code, Refusal
-from fleetd.core.fleet.orders import timed
+from fleetd.core.fleet.orders import lost, timed
 from fleetd.core.fleet.view import FleetKnown, FleetView
 from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.host_tick import HostDecision, HostTick
@@ -26,6 +26,7 @@ from fleetd.core.sharing.leading import FleetShared
 from fleetd.daemon.fleet.leading import Leading
 from fleetd.daemon.observe import Sources
 from fleetd.errors import SourceUnavailableError
+from fleetd.ports import Ledger
 
 #: How long after it was asked for a start may be carried out.
 GRANT_SECONDS = 10.0
@@ -57,6 +58,7 @@ class FleetPart:
         self.sources = sources
         self.who = who
         self._leading = Leading()
+        self._lost: dict[str, str] = {}  # orders that the ledger lost
         self._last: tuple[HostTick, FleetDecision, list[Step]] | None = None
 
     def say(self, policy: Policy, memory: HostMemory) -> None:
@@ -83,7 +85,10 @@ class FleetPart:
             return FleetView(known=known)
         heard = self.sources.ledger.heard()
         if isinstance(heard, BeatReply):
-            known = self._timed(known.heard(heard), known, snapshot)
+            self._lost |= lost(known, heard)
+            before, known = known, known.heard(heard)
+            known = structs.replace(known, orders={**self._lost, **known.orders})
+            known = self._timed(known, before, snapshot)
             return FleetView(shared=True, reply=heard, told=self._beat.own_scheduler, known=known)
         if heard is None:
             heard = Refusal(code=Code.NO_LEDGER, about=self.sources.ledger.fault() or "")
@@ -104,7 +109,18 @@ class FleetPart:
         ledger = self.sources.ledger
         if ledger is None or self.who is None:
             return tick.fleet, None
+        await self._tell_again(ledger)
         return await self._leading.planned(ledger, tick, memory, self.who.fleetd)
+
+    async def _tell_again(self, ledger: Ledger) -> None:
+        """People's orders outlive a ledger that was lost."""
+        while self._lost:
+            about, text = next(iter(self._lost.items()))
+            try:
+                await ledger.order(about, text)
+            except SourceUnavailableError:
+                return
+            del self._lost[about]
 
     async def granted(
         self, tick: HostTick, plan: FleetDecision, scheduler: SchedulerDecision, memory: HostMemory

@@ -360,6 +360,12 @@ class SchedulerTooYoung(Reason, frozen=True, kw_only=True):
 class SchedulerBetween(Reason, frozen=True, kw_only=True): ...
 
 
+class RollsElsewhere(Reason, frozen=True, kw_only=True):
+    """Of several hosts one at a time replaces instances. `host`: whose turn it is; "": nobody's yet."""
+
+    host: str
+
+
 class RolloutGivenUp(Reason, frozen=True, kw_only=True):
     key: InstanceKey
     cause: FailureCause
@@ -382,6 +388,7 @@ RolloutWait = (
     | NextNotRendered
     | SchedulerTooYoung
     | SchedulerBetween
+    | RollsElsewhere
     | RolloutGivenUp
 )
 
