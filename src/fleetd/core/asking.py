@@ -26,7 +26,7 @@ from fleetd.core.fleet.state import Slot
 from fleetd.core.fleet.view import FleetKnown
 from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.host_tick import HostTick
-from fleetd.core.instances.scheduler import schedulers_elsewhere, slot_reason
+from fleetd.core.instances.scheduler import belongs_here, schedulers_elsewhere, slot_reason
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import Plan, Step
 from fleetd.core.model.facts import Unknown, Value
@@ -148,7 +148,7 @@ def admit_of(
         starts=tuple(_start(tick, step, list(sources.values())) for step in asked),
         limits=claim_limits(budget, sources, scheduler=len(scheduler) == len(asked)),
         seen=seen_elsewhere(tick, claims),
-        here=tick.policy.scheduler.place == "here",
+        here=belongs_here(tick),
         takeover_ms=round(1000 * tick.policy.scheduler.takeover_seconds),
     )
 

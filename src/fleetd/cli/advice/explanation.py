@@ -36,6 +36,7 @@ WHAT_TO_DO = {
     ClampCode.START_FAILED: "systemctl status mastodon-sidekiq@N, mend it, fleetctl release N",
     ClampCode.NO_NUMBER_FREE: "wait for the drain; if there is none, give the profile more instances",
     ClampCode.PAUSED: "fleetctl resume, or wait until it ends",
+    ClampCode.MAINTENANCE: "fleetctl maintenance HOST --end, or wait until it ends",
     ClampCode.STOPPED: "systemctl start mastodon-sidekiq.target",
     ClampCode.SET: "fleetctl set PROFILE auto, or wait until it ends",
     ClampCode.UPGRADE: "fleetctl restart once it is whole, or fleetctl resume",

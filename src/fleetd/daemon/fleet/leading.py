@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from fleetd.core.fleet.calls import BeatReply, Commit
+from fleetd.core.fleet.orders import in_maintenance
 from fleetd.core.fleet.state import Planned
 from fleetd.core.fleet.view import FleetView, Share
 from fleetd.core.instances.host_memory import HostMemory
@@ -17,7 +18,7 @@ from fleetd.core.model.bounds import impossible_in
 from fleetd.core.model.facts import Value
 from fleetd.core.plan import PLAN_TICKS
 from fleetd.core.sharing.fleet_plan import FleetPlan, clamps_of, read, written
-from fleetd.core.sharing.leading import FleetShared, SharingMemory, plan_fleet
+from fleetd.core.sharing.leading import FleetShared, SharingMemory, leaving, plan_fleet
 from fleetd.core.sharing.merged import there
 from fleetd.core.sharing.report import report_of
 from fleetd.errors import SourceUnavailableError
@@ -70,13 +71,16 @@ class Leading:
 
     def _decided(self, tick: HostTick, memory: HostMemory, reply: BeatReply, version: str) -> FleetShared:
         previous, remembered = self._before(tick, reply)
+        forced = {host: heard.order.force for host, heard in in_maintenance(tick.fleet, tick.now_seconds).items()}
+        maintenance, own, told = leaving(forced, report_of(tick, memory, version), there(reply.told or {}))
         return plan_fleet(
             tick,
-            report_of(tick, memory, version),
-            there(reply.told or {}),
+            own,
+            told,
             remembered,
             previous,
             clock_seconds=reply.clock_ms / 1000,
+            maintenance=maintenance,
         )
 
     def _before(self, tick: HostTick, reply: BeatReply) -> tuple[FleetPlan | None, SharingMemory]:
@@ -123,7 +127,7 @@ def _with_plan(tick: HostTick, plan: FleetPlan | None) -> FleetView:
         )
         for name, desired in plan.desired_instances(host).items()
     }
-    return msgspec.structs.replace(view, shares=shares, scheduler_host=plan.scheduler_host)
+    return msgspec.structs.replace(view, shares=shares, scheduler_host=plan.scheduler_host, rolls_host=plan.rolls_host)
 
 
 def _memory(text: str) -> SharingMemory:
