@@ -23,6 +23,7 @@ from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.reasons.base import ClampReason
 from fleetd.core.plan import FleetDecision
 from fleetd.core.sharing.leading import FleetShared
+from fleetd.core.sharing.report import report_of
 from fleetd.daemon.fleet.leading import Leading
 from fleetd.daemon.observe import Sources
 from fleetd.errors import SourceUnavailableError
@@ -30,6 +31,8 @@ from fleetd.ports import Ledger
 
 #: How long after it was asked for a start may be carried out.
 GRANT_SECONDS = 10.0
+#: How long a profile that was not granted counts as such for the leader.
+REFUSED_SECONDS = 60.0
 
 
 class Granted(Value, frozen=True, kw_only=True, gc=True):
@@ -58,6 +61,9 @@ class FleetPart:
         self.sources = sources
         self.who = who
         self._leading = Leading()
+        self._refused: dict[
+            str, tuple[str, float]
+        ] = {}  # profiles not granted lately: the code, and until when it counts
         self._lost: dict[str, str] = {}  # orders that the ledger lost
         self._last: tuple[HostTick, FleetDecision, list[Step]] | None = None
 
@@ -70,9 +76,16 @@ class FleetPart:
             self._beat = first_beat(policy, self.who, memory.fleet)
         else:
             tick, fleet, steps = self._last
-            self._beat = beat_of(structs.replace(tick, policy=policy), fleet, steps, memory, self.who)
+            tick = structs.replace(tick, policy=policy)
+            self._beat = beat_of(tick, fleet, steps, memory, self.who, self._refused_lately())
         self._beat = structs.replace(self._beat, sent_ms=self._sent_ms())
         ledger.say(self._beat)
+
+    def _refused_lately(self) -> dict[str, str]:
+        """So that the leader does not offer the same host the same again in each tick."""
+        now = self.sources.clock.now_seconds()
+        self._refused = {name: (code, until) for name, (code, until) in self._refused.items() if until > now}
+        return {name: code for name, (code, _) in self._refused.items()}
 
     def _sent_ms(self) -> int:
         """So that the ledger takes no call that was overtaken by a later one."""
@@ -112,7 +125,8 @@ class FleetPart:
         if ledger is None or self.who is None:
             return tick.fleet, None
         await self._tell_again(ledger)
-        return await self._leading.planned(ledger, tick, memory, self.who.fleetd)
+        own = report_of(tick, memory, self.who.fleetd, self._refused_lately())
+        return await self._leading.planned(ledger, tick, own)
 
     async def _tell_again(self, ledger: Ledger) -> None:
         """People's orders outlive a ledger that was lost."""
@@ -138,6 +152,8 @@ class FleetPart:
         if refusal is None:
             return Granted(host=host, scheduler=scheduler, plan=plan.plan, until_seconds=until)
         reason = refusal_reason(refusal, _waits_for(tick))
+        counts_until = self.sources.clock.now_seconds() + REFUSED_SECONDS
+        self._refused |= {s.profile: (reason.code.value, counts_until) for s in asked[count:] if s.profile}
         granted, refused = asked[:count], asked[count:]
         if any(step.key == SCHEDULER for step in refused):
             scheduler = structs.replace(scheduler, start=False, state=reason)
