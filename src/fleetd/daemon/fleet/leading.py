@@ -41,7 +41,10 @@ class Leading:
         self._read: tuple[str, FleetPlan | None] = ("", None)  # the plan as written, and the same decoded
 
     async def planned(self, ledger: Ledger, tick: HostTick, own: HostReport) -> tuple[FleetView, FleetShared | None]:
-        """The view with this host's part of the plan; and the plan that was made, if this host leads. `own`: its report."""
+        """The view with this host's part of the plan; and the plan that was made, if this host leads.
+
+        `own`: this host's report.
+        """
         view, reply = tick.fleet, tick.fleet.settled
         if reply is None or view.alone:
             return view, None
