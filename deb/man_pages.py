@@ -126,11 +126,15 @@ def fleetctl_1() -> str:
     return text + ".SH SEE ALSO\n.BR fleetd (8),\n.BR fleetd.toml (5),\n.BR systemctl (1)\n"
 
 
-def _command(name: str, command: click.Command) -> str:
-    context = click.Context(command, parent=_TOP, info_name=name)
+def _command(name: str, command: click.Command, parent: click.Context = _TOP) -> str:
+    context = click.Context(command, parent=parent, info_name=name)
     usage = " ".join(command.collect_usage_pieces(context))
     text = f".SS {escaped(name)} {escaped(usage)}\n" + "".join(paragraphs(command.help or ""))
-    return text + "".join(_options(command, context)) + "".join(paragraphs(command.epilog or ""))
+    text += "".join(_options(command, context)) + "".join(paragraphs(command.epilog or ""))
+    if isinstance(command, click.Group):
+        for below, sub in sorted(command.commands.items()):
+            text += _command(f"{name} {below}", sub, context)
+    return text
 
 
 def _options(command: click.Command, context: click.Context) -> Iterator[str]:

@@ -48,12 +48,16 @@ class Observer:
 
         def passed() -> bool:
             self._read_on()
-            if self._process.poll() is not None:
-                _, said = self._process.communicate()
-                raise LabError(f"The observer has ended: {said.strip()[-2000:]}")
+            self.check()
             return check()
 
         wait_until(what, passed, timeout, every=0.02)
+
+    def check(self) -> None:
+        """LabError: the observer has died."""
+        if self._process.poll() is not None:
+            _, said = self._process.communicate()
+            raise LabError(f"The observer has ended: {said.strip()[-2000:]}")
 
     def stop(self) -> None:
         """End it. What it has seen stays readable through timelines that were taken before."""
@@ -90,5 +94,6 @@ def observing(lab: Lab, postgres: Host | None = None) -> Iterator[Observer]:
     try:
         observer.timeline()
         yield observer
+        observer.check()
     finally:
         observer.stop()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from fleetd.core.fleet.calls import Admit, Admitted, Beat, BeatReply, Commit, Refusal
+from fleetd.core.fleet.state import LedgerState
 from fleetd.core.model.decision import Step, StepResult
 from fleetd.core.model.facts import DatabaseFacts, HostFacts, PgBouncerFacts, SidekiqFacts, SystemdFacts
 from fleetd.core.model.history import Batch, Recording
@@ -99,6 +100,10 @@ class Ledger(Protocol):
 
     async def forget(self, host: str) -> Refusal | None:
         """Free what a host had that will not come back. Raises SourceUnavailableError."""
+        ...
+
+    async def read(self) -> LedgerState | None:
+        """The whole ledger; None: there is none. Changes nothing. Raises SourceUnavailableError."""
         ...
 
     async def close(self) -> None: ...

@@ -35,6 +35,7 @@ from fleetd.core.model.reasons.counts import (
     Paused,
     TakenAwayByHand,
     TargetStopped,
+    UnderMaintenance,
     UnitUnfit,
 )
 from fleetd.core.model.reasons.fleet import OtherHostsSeen
@@ -241,7 +242,7 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ClampCode.MAX: (lambda: decide(policy(), busy=40).clamps, "max is 6"),
     ClampCode.TOLERANCE: (
         lambda: decide(policy(), running=2, busy=8, memory=nearly()).clamps,
-        "what is needed is within 10% of what runs, so nothing changes",
+        "the threads it needs are within 10% of those it has, so nothing changes",
     ),
     ClampCode.HOLD_WINDOW: (
         lambda: decide(policy(), running=4, memory=watched(4)).clamps,
@@ -292,6 +293,11 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
         'fleet.ledger = "redis" on every host, and let its Redis user write fleetd:*',
     ),
     ClampCode.SHARED: (by_the_leader, "the plan of w2, which leads the fleet, is for another min or max of this host"),
+    ClampCode.MAINTENANCE: (
+        lambda: under(HostConstraints(maintenance=Hold(reason=UnderMaintenance(host="w1", note=None)))),
+        "w1 is in maintenance, by fleetctl: its work moves to other hosts, nothing starts here; "
+        "`fleetctl maintenance w1 --end` ends it",
+    ),
     ClampCode.NO_HOST: (by_the_leader, "2 more are wanted, and no host takes it: w2 (at its max)"),
     ClampCode.NO_NUMBER_FREE: (in_all_numbers, "every other number is in use or draining"),
     ClampCode.START_FAILED: (

@@ -46,6 +46,8 @@ LAWS = {
     "core/carry_out.py": {6},
     "core/instances/manual_changes.py": {6},
     "core/instances/orders.py": {6, 7},
+    "core/fleet/orders.py": {6, 7},
+    "core/sharing/fleet_orders.py": {3, 6, 7},
     "core/instances/start.py": {6},
     "core/instances/health.py": {3, 4},
     "core/instances/stuck.py": {3, 4},

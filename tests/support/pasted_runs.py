@@ -43,6 +43,7 @@ LOOKING = (
     "fleetctl explain PROFILE",
     "fleetctl explain [PROFILE]",
     "fleetctl connections",
+    "fleetctl hosts",
     "fleetctl connections --json",
     "systemctl status dbus",
     "systemctl status mastodon-sidekiq@N",
@@ -136,9 +137,17 @@ _FIND = "find /etc/systemd/system -lname '/etc/systemd/system/mastodon-sidekiq"
 _NOT_A_BOOTS = "-not -path '*/mastodon-workers-boot.target.wants/*'"
 _FOREIGN = "tests/lab/systemd/test_foreign_units.py"
 _PACKAGE = "tests/lab/systemd/test_package.py"
+_SEVERAL = "of several hosts; typed in tests/cli/commands/test_hosts.py, obeyed in tests/daemon/test_several_hosts.py"
 _COPIES = "tests/adapters/database/test_pasted_lines.py"
 #: Where it is run, or why it can't be.
 ELSEWHERE = {
+    "fleetctl pause --host w2 --for 1h": _SEVERAL,
+    'fleetctl maintenance w2 --for 2h --reason "new kernel"': _SEVERAL,
+    'fleetctl maintenance w2 --reason "new kernel"': _SEVERAL,
+    "fleetctl maintenance w2 --end": _SEVERAL,
+    "fleetctl hosts forget w2": _SEVERAL,
+    "fleetctl hosts forget w3": _SEVERAL,
+    "fleetctl status --fleet": _SEVERAL,
     "make demo": "tests/lab/long/test_demo.py",
     "make demo ARGS=--keep": "tests/lab/long/test_demo.py",
     "make test": "runs this",

@@ -128,9 +128,8 @@ class Daemon:
         self._recorder = Recorder(self._history, time.time)
         self._tick_log = TickLog(_log.info, _log.warning, self._recorder.note)
         runtime = _runtime_directory()
-        store = StateFile(
-            Path(settings.state.directory) / "host.json", spare=None if runtime is None else runtime / "host.json"
-        )
+        spare = None if runtime is None else runtime / "host.json"
+        store = StateFile(Path(settings.state.directory) / "host.json", spare=spare)
         self._loop = Loop(
             Ticker(endpoints.policy(settings.policy), sources, store, self._who(endpoints)),
             clock,
@@ -146,6 +145,7 @@ class Daemon:
             status=self._loop.status_now,
             reload=self.reload,
             order=self._loop.order,
+            hosts=self._loop.hosts,
             log_level=journal.level,
             set_log_level=journal.set_level,
         )

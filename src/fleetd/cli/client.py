@@ -18,11 +18,14 @@ from fleetd import __version__
 from fleetd.cli.advice import postmortem
 from fleetd.core.instances.orders import Order
 from fleetd.core.model.bounds import impossible_in
+from fleetd.core.model.hosts import FleetHosts
 from fleetd.core.model.status import Status
 from fleetd.errors import FleetdError, SourceUnavailableError
 from fleetd.words.plain import is_plain
 
 ANSWER_SECONDS_MAX = 5.0
+#: Redis is read for it.
+FLEET_SECONDS_MAX = 10.0
 EXIT_ERROR, EXIT_NOT_RUNNING, EXIT_INTERRUPTED = 1, 3, 130
 
 
@@ -44,18 +47,30 @@ def order_over_bus(order: Order) -> str:
     return give_order(order)
 
 
+def hosts_over_bus(timeout_seconds: float) -> str:
+    """Every host of the fleet as JSON over the system bus; raises SourceUnavailableError when nobody answers."""
+    from fleetd.adapters.bus.client import fetch_hosts
+
+    return fetch_hosts(timeout_seconds)
+
+
 @dataclass(frozen=True)
 class Client:
     """How fleetd, other programs and the clock are reached; tests replace them."""
 
     fetch: Callable[[float], str] = fetch_from_bus
     order: Callable[[Order], str] = order_over_bus
+    hosts: Callable[[float], str] = hosts_over_bus
     run: postmortem.Run = postmortem.run
     sleep: Callable[[float], None] = time.sleep
 
     def status(self, timeout_seconds: float = ANSWER_SECONDS_MAX) -> Status:
         """fleetd's status. Raises SourceUnavailableError if it does not answer, AnswerError as read_status does."""
         return read_status(self.fetch(timeout_seconds))
+
+    def fleet(self, timeout_seconds: float = FLEET_SECONDS_MAX) -> FleetHosts:
+        """Every host of the fleet. Raises SourceUnavailableError if fleetd does not answer, FleetdError else."""
+        return read_hosts(self.hosts(timeout_seconds))
 
 
 def client_of(context: click.Context) -> Client:
@@ -81,6 +96,20 @@ def read_status(text: str) -> Status:
             "What answered as org.fleetd1 did not send JSON: it is not fleetd, or it is broken. See "
             "journalctl -u fleetd, then systemctl restart fleetd (workers keep running)."
         ) from None
+
+
+def read_hosts(text: str) -> FleetHosts:
+    """Parses fleetd's answer. Raises AnswerError if it is none."""
+    try:
+        fleet = msgspec.json.decode(text, type=FleetHosts)
+        if impossible_in(msgspec.json.decode(text)) is not None:
+            raise msgspec.ValidationError("not a number that fleetd writes")
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        raise AnswerError(
+            f"fleetd answers in a form that this fleetctl {__version__} does not know. After an upgrade or downgrade, "
+            "restart fleetd: systemctl restart fleetd (workers keep running)."
+        ) from None
+    return fleet
 
 
 def _status_of(text: str) -> Status:

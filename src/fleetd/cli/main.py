@@ -15,6 +15,7 @@ from fleetd.cli.commands.check_config import check_config
 from fleetd.cli.commands.doctor import doctor
 from fleetd.cli.commands.grants import grants
 from fleetd.cli.commands.history import history, trace
+from fleetd.cli.commands.hosts import hosts, maintenance
 from fleetd.cli.commands.init import init
 from fleetd.cli.commands.install_units import install_units
 from fleetd.cli.commands.migrate import migrate
@@ -46,6 +47,7 @@ class Commands(click.Group):
 Examples:
   fleetctl status                 the one screen to look at first
   fleetctl status --watch         the same, live
+  fleetctl hosts                  every host of the fleet, from any of them
   fleetctl explain                why so many instances run, and not more
   fleetctl connections            who has the database's connections, and how many are left
   fleetctl history --since 8h     what it did and why, even if it is down now
@@ -72,7 +74,7 @@ def cli() -> None:
 
 for command in (
     *(status, connections, explain, check_config, init, doctor, history, replay, trace, simulate),
-    *(install_units, migrate, grants),
+    *(install_units, migrate, grants, hosts, maintenance),
     *COMMANDS,
 ):
     cli.add_command(command)

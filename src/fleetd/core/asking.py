@@ -7,6 +7,7 @@ started: the plan is lowered by it, and the host decides again.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from msgspec import structs
 
@@ -26,7 +27,7 @@ from fleetd.core.fleet.state import Slot
 from fleetd.core.fleet.view import FleetKnown
 from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.host_tick import HostTick
-from fleetd.core.instances.scheduler import schedulers_elsewhere, slot_reason
+from fleetd.core.instances.scheduler import belongs_here, schedulers_elsewhere, slot_reason
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import Plan, Step
 from fleetd.core.model.facts import Unknown, Value
@@ -66,8 +67,15 @@ def first_beat(policy: Policy, who: Self, known: FleetKnown) -> Beat:
     )
 
 
-def beat_of(tick: HostTick, fleet: FleetDecision, steps: list[Step], memory: HostMemory, who: Self) -> Beat:
-    """What this host tells after a tick, with what it started in it."""
+def beat_of(
+    tick: HostTick,
+    fleet: FleetDecision,
+    steps: list[Step],
+    memory: HostMemory,
+    who: Self,
+    refused: Mapping[str, str] | None = None,
+) -> Beat:
+    """What this host tells after a tick, with what it started in it. `refused`: see report_of."""
     sources = memory.fleet.sources
     return structs.replace(
         first_beat(tick.policy, who, memory.fleet),
@@ -77,7 +85,7 @@ def beat_of(tick: HostTick, fleet: FleetDecision, steps: list[Step], memory: Hos
         claims=own_claims(tick, fleet.claims, steps, sources),
         missing=missing_to_min(tick, steps, sources),
         scheduler=scheduler_claim(tick, sources),
-        record=written(report_of(tick, memory, who.fleetd)),
+        record=written(report_of(tick, memory, who.fleetd, refused or {})),
         ended=ended(tick, fleet.claims),
     )
 
@@ -148,7 +156,7 @@ def admit_of(
         starts=tuple(_start(tick, step, list(sources.values())) for step in asked),
         limits=claim_limits(budget, sources, scheduler=len(scheduler) == len(asked)),
         seen=seen_elsewhere(tick, claims),
-        here=tick.policy.scheduler.place == "here",
+        here=belongs_here(tick),
         takeover_ms=round(1000 * tick.policy.scheduler.takeover_seconds),
     )
 

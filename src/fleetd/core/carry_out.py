@@ -100,7 +100,7 @@ def _give_back(
 def _admitted(tick: HostTick, plan: Plan | None, profile: Profile, running: int) -> int:
     """The count this host moves towards. Without a plan it only goes up to `min`, and not while something is held."""
     if plan is None:
-        restores = tick.held is None and not tick.policy.observes
+        restores = tick.starts_held is None and not tick.policy.observes
         return max(running, profile.min_instances) if restores else running
     planned = plan.of(tick.policy.host, profile.name)
     return planned.admitted_instances if planned is not None else running

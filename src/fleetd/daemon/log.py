@@ -21,7 +21,7 @@ from fleetd.daemon.tick import TickResult
 from fleetd.words.evidence import SUBJECTS
 from fleetd.words.formatting import CONNECTION_SOURCES, capitalised, times
 from fleetd.words.observing import ACTS, OBSERVES, going_on, would
-from fleetd.words.reasons import HOLDS, sentence
+from fleetd.words.reasons import hold_subject, sentence
 
 #: Sentences kept for `fleetctl status`.
 EVENTS_MAX = 50
@@ -142,8 +142,9 @@ class TickLog:
     def _report_holds(self, result: TickResult) -> None:
         """Log what holds the fleet, and when it no longer does: the history shows it even if no step was due."""
         now = result.tick.now_seconds
-        holds = [hold.reason for hold in result.tick.constraints.holds]
-        there = {HOLDS[type(hold)]: sentence(hold) for hold in holds if type(hold) in HOLDS}
+        constraints = result.tick.constraints
+        holds = [h.reason for h in (*constraints.holds, constraints.maintenance) if h is not None]
+        there = {name: sentence(hold) for hold in holds if (name := hold_subject(hold)) is not None}
         for line in self._holds.look(now, there, self._budget.left(of_readings=False)):
             self._events.append((now, line.sentence))
             self._tell("noticed", line.sentence, warning=line.warning)

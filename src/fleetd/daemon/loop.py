@@ -14,10 +14,14 @@ from contextlib import suppress
 
 import msgspec
 
+from fleetd import __version__
 from fleetd.core.instances.orders import Order
+from fleetd.core.model.hosts import FleetHosts
 from fleetd.core.model.person import Person
 from fleetd.core.model.status import Status
 from fleetd.daemon.bugs import Bugs
+from fleetd.daemon.fleet.ordering import ordered
+from fleetd.daemon.fleet.tell_hosts import fleet_hosts
 from fleetd.daemon.log import TickLog
 from fleetd.daemon.record import Recorder
 from fleetd.daemon.tell import status_of
@@ -84,12 +88,19 @@ class Loop:
     async def order(self, order: Order, person: Person | None = None) -> str:
         """Obey a person between two ticks; returns the sentence to tell them. Raises FleetdError when refused."""
         async with self.between_ticks:
-            reply = self.ticker.order(order, person)
+            reply = await ordered(self.ticker, order, person)
             answer = answered(sentence(reply), self.ticker.unsaved)
             answer += only_shown(reply) if self.ticker.policy.observes else ""
             self.log.note(self.clock.now_seconds(), f"ordered by {who(person)}: {answer}", "order")
         self.soon()
         return answer
+
+    async def hosts(self) -> FleetHosts:
+        """Every host of the fleet, as the ledger has them. Raises SourceUnavailableError before the first tick."""
+        last = self.ticker.last
+        if last is None:
+            raise SourceUnavailableError("fleetd has just started: no tick is finished yet")
+        return await fleet_hosts(last, self.ticker.sources.ledger, __version__)
 
     def soon(self) -> None:
         """Run the next tick at once (after a reload or an order)."""

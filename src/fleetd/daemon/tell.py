@@ -36,7 +36,7 @@ from fleetd.core.model.status import (
 from fleetd.daemon.tell_connections import connection_status
 from fleetd.daemon.tell_deaths import death_counts, died_lately
 from fleetd.daemon.tell_fleet import fleet_problem, fleet_status
-from fleetd.daemon.tell_holds import held_until, hold_statuses
+from fleetd.daemon.tell_holds import fleet_overrides, held_until, hold_statuses
 from fleetd.daemon.tell_jobs import JobRates, jobs_status
 from fleetd.daemon.tick import TickResult
 from fleetd.words.deaths import died_words
@@ -290,6 +290,7 @@ def _overrides(result: TickResult) -> tuple[OverrideStatus, ...]:
     if pause is not None:
         left, why = pause.until_seconds - now, pause.note or "no reason given"
         found.append(OverrideStatus(kind="pause", what="fleet", sentence=why, seconds_left=left))
+    found += fleet_overrides(result, local=pause is not None)
     for profile in result.tick.policy.profiles:
         kept = people.sets.get(profile.name)
         if kept is not None and now < kept.until_seconds:
@@ -352,8 +353,8 @@ def _next(result: TickResult) -> str:
     tick, rollout = result.tick, result.host.memory.rollout_under_way
     if tick.instances is None:
         return "waits for systemd"
-    if tick.held is not None:
-        return f"nothing {held_until(tick.held.reason)}"
+    if tick.starts_held is not None:
+        return f"nothing {held_until(tick.starts_held.reason)}"
     if rollout is not None and rollout.waits is not None:
         far = f"{rollout.done_instances} of {rollout.total_instances}"
         return f"{rollout.cause} {far}: {sentence(rollout.waits)}"

@@ -24,7 +24,7 @@ def fleet_status(result: TickResult) -> FleetStatus | None:
     return FleetStatus(
         leader=view.leader,
         leads=reply is not None and reply.token is not None,
-        hosts=tuple(_host(name, None if told is None else told[name]) for name in names),
+        hosts=tuple(host_status(name, None if told is None else told[name]) for name in names),
         generation=view.known.generation,
         gathering=None if reply is None or reply.gathering is None else tuple(h for h in reply.gathering if h),
         scheduler_host=slot.holder if slot is not None else "",
@@ -41,7 +41,7 @@ def fleet_problem(result: TickResult) -> str:
     return sentence(refusal_reason(refusal, ()))
 
 
-def _host(name: str, told: Told | None) -> FleetHostStatus:
+def host_status(name: str, told: Told | None) -> FleetHostStatus:
     if told is None:
         return FleetHostStatus(host=name)
     sources: dict[str, int] = {}

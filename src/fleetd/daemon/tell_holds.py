@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from fleetd.core.model import reasons
 from fleetd.core.model.identity import TARGET_UNIT
-from fleetd.core.model.status import HoldKind, HoldStatus
+from fleetd.core.model.status import HoldKind, HoldStatus, OverrideStatus
 from fleetd.daemon.tick import TickResult
 from fleetd.words.reasons import sentence
 
 KINDS: dict[type[reasons.HoldReason], HoldKind] = {
     reasons.TargetStopped: "stopped",
     reasons.Paused: "pause",
+    reasons.UnderMaintenance: "maintenance",
     reasons.CodeChanged: "upgrade",
     reasons.UnitsUpgraded: "upgrade",
     reasons.MostQuietedByHand: "quieted",
@@ -19,6 +20,7 @@ KINDS: dict[type[reasons.HoldReason], HoldKind] = {
 #: What is next while held; the hold itself says what and why.
 UNTIL: dict[HoldKind, str] = {
     "pause": "until the pause ends",
+    "maintenance": "but drains, while this host is in maintenance",
     "upgrade": "until `fleetctl restart` or `fleetctl resume`",
     "quieted": "while most instances are quieted by hand",
     "units": "until the workers' unit is fleetd's",
@@ -27,7 +29,9 @@ UNTIL: dict[HoldKind, str] = {
 
 
 def hold_statuses(result: TickResult) -> tuple[HoldStatus, ...]:
-    """Everything that holds, the most important first."""
+    """Everything that holds, the most important first; a maintenance, in which it drains, last."""
+    constraints = result.tick.constraints
+    holds = (*constraints.holds, *((constraints.maintenance,) if constraints.maintenance is not None else ()))
     now = result.tick.now_seconds
     return tuple(
         HoldStatus(
@@ -35,8 +39,25 @@ def hold_statuses(result: TickResult) -> tuple[HoldStatus, ...]:
             sentence=sentence(hold.reason),
             seconds_left=None if hold.until_seconds is None else max(0.0, hold.until_seconds - now),
         )
-        for hold in result.tick.constraints.holds
+        for hold in holds
     )
+
+
+def fleet_overrides(result: TickResult, *, local: bool) -> list[OverrideStatus]:
+    """The fleet's orders that concern this host. `local`: it is paused by an order of its own as well."""
+    constraints, now = result.tick.constraints, result.tick.now_seconds
+    found = []
+    for hold in (*constraints.holds, constraints.maintenance):
+        reason = None if hold is None else hold.reason
+        if hold is None or not isinstance(reason, reasons.Paused | reasons.UnderMaintenance):
+            continue
+        left, why = max(0.0, (hold.until_seconds or now) - now), reason.note or "no reason given"
+        if isinstance(reason, reasons.UnderMaintenance):
+            found.append(OverrideStatus(kind="maintenance", what=reason.host, sentence=why, seconds_left=left))
+        elif reason.whole or (reason.host and not local):
+            what = "all hosts" if reason.whole else "fleet"
+            found.append(OverrideStatus(kind="pause", what=what, sentence=why, seconds_left=left))
+    return found
 
 
 def held_until(reason: reasons.HoldReason) -> str:

@@ -177,6 +177,11 @@ class Ticker:
         self._unread = ()
         return self._last
 
+    @property
+    def last(self) -> TickResult | None:
+        """The last completed tick; None: there was none yet."""
+        return self._last
+
     def _wishes(self, snapshot: Snapshot, before: FleetMemory, view: FleetView) -> _Wishes | None:
         """What fleetd would decide if it acted; it is only shown. None: it acts."""
         if not self.policy.observes:

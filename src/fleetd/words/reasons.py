@@ -59,6 +59,7 @@ HOLDS: dict[type[reasons.HoldReason], str] = {
     reasons.CodeChanged: "Mastodon's new code",
     reasons.UnitsUpgraded: "the change of the workers' units",
     reasons.TargetStopped: f"the stop of {TARGET_UNIT}",
+    reasons.UnderMaintenance: "the maintenance of this host",
     reasons.MostQuietedByHand: "the quiet of most instances",
 }
 #: systemd.exec(5), $SERVICE_RESULT.
@@ -113,7 +114,24 @@ _FORMATS: dict[str, Callable[[Any], str]] = {
 
 
 def _paused(r: reasons.Paused) -> str:
-    return f"paused by {who(r.person)}{f': {r.note}' if r.note else ''}; `fleetctl resume` ends it"
+    whose = "the whole fleet is " if r.whole else f"{r.host} is " if r.host else ""
+    one = f" --host {r.host}" if r.host and not r.whole else ""
+    return f"{whose}paused by {who(r.person)}{f': {r.note}' if r.note else ''}; `fleetctl resume{one}` ends it"
+
+
+def _under_maintenance(r: reasons.UnderMaintenance) -> str:
+    note = f": {r.note}" if r.note else ""
+    return (
+        f"{r.host} is in maintenance, by {who(r.person)}{note}: its work moves to other hosts, nothing starts here; "
+        f"`fleetctl maintenance {r.host} --end` ends it"
+    )
+
+
+def hold_subject(hold: reasons.HoldReason) -> str | None:
+    """What holds, as a subject for the log; None: it is told otherwise, as an order that was given here is."""
+    if isinstance(hold, reasons.Paused):
+        return "the pause of the whole fleet" if hold.whole else f"the pause of {hold.host}" if hold.host else None
+    return HOLDS.get(type(hold))
 
 
 def _target_stopped(r: reasons.TargetStopped) -> str:
@@ -328,6 +346,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     # what holds the host
     reasons.TargetStopped: _target_stopped,
     reasons.Paused: _paused,
+    reasons.UnderMaintenance: _under_maintenance,
     reasons.CodeChanged: _code_changed,
     reasons.UnitsUpgraded: (
         "an installation changed {units}: nothing starts or stops until `fleetctl restart` (one at a time), or "
@@ -442,6 +461,11 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.NextNotRendered: "{old_key:key} is not rendered as configured, so nothing could come after it",
     reasons.SchedulerTooYoung: (
         "the scheduler is replaced at most every {age_seconds_min:span}: {left_seconds:.0f} s left"
+    ),
+    reasons.RollsElsewhere: lambda r: (
+        f"{r.host} replaces instances now; of several hosts one at a time does"
+        if r.host
+        else "the host that leads the fleet has not said yet that it is this one's turn"
     ),
     reasons.SchedulerBetween: "the scheduler is stopped, and started again once none is live",
     reasons.RolloutGivenUp: (

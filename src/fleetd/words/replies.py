@@ -91,6 +91,50 @@ def restart_taken(r: reasons.RestartTaken) -> str:
     return f"{r.instances} to restart, one at a time, each once its jobs are done.{more}"
 
 
+def _fleet_pause_taken(r: reasons.FleetPauseTaken) -> str:
+    note = f" ({r.note})" if r.note else ""
+    ends = f"fleetctl resume --host {r.host}" if r.host else "fleetctl resume"
+    whole = f"The whole fleet ({times(r.hosts, 'host')}) is" if not r.host else f"{r.host} is"
+    return (
+        f"{whole} paused for {span(r.for_seconds)}{note}: nothing starts or stops of its own accord, but for instances "
+        "above min whose connections others need, and a second scheduler; drains under way go on. Each host hears it "
+        f"with its next tick; `{ends}`, on any host, ends it."
+    )
+
+
+def _fleet_resume_taken(r: reasons.FleetResumeTaken) -> str:
+    ended = ["the pause of the whole fleet has ended"] if r.whole else []
+    ended += [f"the pause of {', '.join(r.hosts)} has ended"] if r.hosts else []
+    if r.here is not None:
+        ended.append(f"on this host: {_resume_taken(r.here).removeprefix('Resumed: ').removesuffix('.')}")
+    return f"Resumed: {'; '.join(ended)}."
+
+
+def _maintenance_taken(r: reasons.MaintenanceTaken) -> str:
+    what = "its instances" if r.instances is None else f"its {times(r.instances, 'instance')}"
+    if r.serving:
+        how = f"{what} move to {', '.join(r.serving[:4])} as far as there is room, then they end here"
+    else:
+        how = f"{what} end although no other host serves, so jobs wait"
+    scheduler = ", then its scheduler if another host may run it" if r.scheduler else ""
+    return (
+        f"{r.host} is in maintenance for {span(r.for_seconds)}: {how}{scheduler}; nothing starts there, and what a "
+        f"boot starts ends again. `fleetctl hosts` shows how far it is, `fleetctl maintenance {r.host} --end` ends it."
+    )
+
+
+def _host_forgotten(r: reasons.HostForgotten) -> str:
+    freed = [f"{times(connections, 'connection')} of {source}" for source, connections in r.claims if connections]
+    freed += ["the scheduler"] if r.scheduler else []
+    freed += ["the lead"] if r.led else []
+    freed += [times(r.orders, "order about it", "orders about it")] if r.orders else []
+    what = f"free now: {', '.join(freed)}" if freed else "it had nothing any more"
+    return (
+        f"{r.host} is forgotten, after {span(r.silent_seconds)} of silence; {what}. If its fleetd beats again it joins "
+        "as a new host."
+    )
+
+
 def _memory_unsaved(r: reasons.MemoryUnsaved) -> str:
     if r.kept_in is not None:
         return f"fleetd's memory is in {r.kept_in} until its own file can be written: {r.why}"
@@ -126,6 +170,11 @@ REPLIES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.RestartUnderWay: (
         "A restart of them is under way, {done_instances} of {total_instances} done; `fleetctl pause` holds it."
     ),
+    reasons.FleetPauseTaken: _fleet_pause_taken,
+    reasons.FleetResumeTaken: _fleet_resume_taken,
+    reasons.MaintenanceTaken: _maintenance_taken,
+    reasons.MaintenanceEnded: "{host} is in maintenance no more: it starts again what the leader's plan has for it.",
+    reasons.HostForgotten: _host_forgotten,
     reasons.MemoryUnsaved: _memory_unsaved,
     reasons.MemoryUnread: _memory_unread,
 }

@@ -38,6 +38,7 @@ _UNREADABLE = {
 
 SCHEDULER_REASONS: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.SchedulerSurplus: _surplus,
+    reasons.SchedulerMoves: "this host is in maintenance: ours is stopped, and {host} starts it then",
     reasons.SchedulerUnreadable: lambda r: _UNREADABLE[r.what],
     reasons.SchedulerRuns: "runs on {hosts:list}",
     reasons.SchedulerStillHere: (

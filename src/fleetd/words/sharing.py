@@ -28,7 +28,8 @@ _WHY = {
 }
 
 
-def _why(code: str) -> str:
+def code_words(code: str) -> str:
+    """What a host is short of or held by."""
     return _WHY.get(code) or code.replace("_", " ")
 
 
@@ -47,12 +48,12 @@ def _grows(r: reasons.GrowsHere) -> str:
 
 
 def _goes(r: reasons.GoesHere) -> str:
-    why = _why(r.pressed) if r.pressed else _per_core(r.present_instances, r.cores)
+    why = code_words(r.pressed) if r.pressed else _per_core(r.present_instances, r.cores)
     return f"{_of_fleet(r)}; {times(r.ended_instances, 'goes', 'go')} on {r.host} ({why})"
 
 
 def _move(queue: str, pressed: str, host: str) -> str:
-    return f"so that two hosts serve {queue}" if queue else f"{host} is short ({_why(pressed)})"
+    return f"so that two hosts serve {queue}" if queue else f"{host} is short ({code_words(pressed)})"
 
 
 def _in_maintenance(r: reasons.InMaintenance) -> str:
@@ -61,7 +62,7 @@ def _in_maintenance(r: reasons.InMaintenance) -> str:
 
 
 def _no_host(r: reasons.NoHostTakesMore) -> str:
-    said = ", ".join(f"{one.host} ({_why(one.why)})" for one in r.hosts)
+    said = ", ".join(f"{one.host} ({code_words(one.why)})" for one in r.hosts)
     more = f" and {r.more_hosts} more" if r.more_hosts else ""
     return f"{times(r.missing_instances, 'more is', 'more are')} wanted, and no host takes it: {said}{more}"
 
@@ -90,7 +91,7 @@ SHARING: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
         f"hosts {'serves' if r.coming_instances == 1 else 'serve'}"
     ),
     reasons.NotMoved: lambda r: (
-        f"{_of_fleet(r)}; {r.host} keeps its {r.instances}, as it is not moved ({_why(r.held)})"
+        f"{_of_fleet(r)}; {r.host} keeps its {r.instances}, as it is not moved ({code_words(r.held)})"
     ),
     reasons.SetOnHost: "{host} is set to {instances} by a person",
     reasons.InMaintenance: _in_maintenance,

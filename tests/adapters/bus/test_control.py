@@ -10,10 +10,12 @@ from typing import cast
 import msgspec
 import pytest
 
-from fleetd.adapters.bus.client import fetch_status
+from fleetd.adapters.bus.asked import FRESH_SECONDS
+from fleetd.adapters.bus.client import fetch_hosts, fetch_status
+from fleetd.core.model.hosts import FleetHosts
 from fleetd.core.model.status import Status
 from fleetd.errors import FleetdError, SourceUnavailableError
-from tests.support.rig.bus_daemon import BusDaemon, status_of, with_daemon
+from tests.support.rig.bus_daemon import BusDaemon, busctl, status_of, with_daemon
 from tests.support.rig.private_bus import PrivateBus
 
 
@@ -24,6 +26,25 @@ def test_status_is_the_json_of_the_last_tick(bus: PrivateBus) -> None:
             text = await asyncio.to_thread(fetch_status, bus_address=bus.address)
             assert msgspec.json.decode(text, type=Status) == daemon.status
             assert json.loads(text)["host"] == host
+
+    with_daemon(bus, scenario)
+
+
+def test_hosts_are_told_to_anybody_and_asked_for_once_at_a_time(bus: PrivateBus) -> None:
+    async def scenario(daemon: BusDaemon) -> None:
+        asked = (asyncio.to_thread(fetch_hosts, bus_address=bus.address) for _ in range(5))
+        for text in await asyncio.gather(*asked):
+            assert msgspec.json.decode(text, type=FleetHosts).leader == "w2"
+        assert daemon.asked == 1
+        told = await busctl(bus, "call", "org.fleetd1", "/org/fleetd1", "org.fleetd1.Manager", "Hosts", groups=[])
+        assert "leader" in told
+        await asyncio.sleep(FRESH_SECONDS)
+        daemon.refusal = "fleetd has just started: no tick is finished yet"
+        with pytest.raises(FleetdError, match="no tick is finished yet"):
+            await asyncio.to_thread(fetch_hosts, bus_address=bus.address)
+        daemon.refusal = "bug"
+        with pytest.raises(FleetdError, match="its journal says why"):
+            await asyncio.to_thread(fetch_hosts, bus_address=bus.address)
 
     with_daemon(bus, scenario)
 

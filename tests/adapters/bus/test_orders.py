@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from fleetd.adapters.bus.client import _client_error, give_order
 from fleetd.adapters.bus.connection import BusCallError, Connection
 from fleetd.adapters.bus.orders import ORDERS, BadOrderError, call_of, described, order_of, signature_of
+from fleetd.core.fleet.orders import ORDER_SECONDS_MAX
 from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.orders import (
-    ORDER_SECONDS_MAX,
     DrainInstance,
     Order,
     Pause,
@@ -28,6 +28,7 @@ from fleetd.core.instances.orders import (
     Situation,
 )
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
+from fleetd.core.sharing.fleet_orders import EndMaintenance, ForgetHost, Maintenance, PauseHost, ResumeHost
 from fleetd.errors import FleetdError, OrderRefusedError, SourceUnavailableError
 from fleetd.words.reasons import sentence
 from tests.support.builders.readings import fleet, sidekiq, snapshot, tick_of
@@ -54,6 +55,11 @@ EXAMPLES: list[Order] = [
     DrainInstance(key=InstanceKey(1)),
     Restart(),
     Restart(profile="default-first"),
+    PauseHost(host="w2", for_seconds=60.0, reason="a look"),
+    ResumeHost(host="w2"),
+    Maintenance(host="w2", for_seconds=60.0, reason="new kernel", force=True),
+    EndMaintenance(host="w2"),
+    ForgetHost(host="w2"),
 ]
 
 
@@ -95,7 +101,7 @@ def test_only_root_and_the_admin_group_give_orders(bus: PrivateBus) -> None:
     async def scenario(daemon: BusDaemon) -> None:
         assert "Access denied" in await busctl(bus, *PAUSE, groups=[])
         for method in ORDERS:
-            values = {"d": "1", "s": "3", "i": "1"}
+            values = {"d": "1", "s": "3", "i": "1", "b": "true"}
             given = [values[kind] for kind in signature_of(method)]
             orders = [signature_of(method), *given] if given else []
             said = await busctl(bus, "call", *MANAGER, method, *orders, groups=[])
@@ -184,6 +190,7 @@ def test_the_bus_policy_lets_other_users_only_read() -> None:
 KINDS: dict[str, st.SearchStrategy[object]] = {
     "d": st.floats(),
     "s": st.text() | st.sampled_from(["3", "scheduler", "default-first", ""]),
+    "b": st.booleans(),
     "i": st.integers(-(2**31), 2**31 - 1) | st.integers(-1, 7),
 }
 

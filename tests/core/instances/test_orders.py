@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from fleetd.core.fleet.orders import NOTE_CHARACTERS_MAX
 from fleetd.core.instances.host_memory import Failure, HostMemory, Rollout
 from fleetd.core.instances.lifecycle import Drain
 from fleetd.core.instances.orders import (
-    NOTE_CHARACTERS_MAX,
     DrainInstance,
     Order,
     Pause,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from fleetd.core.fleet.orders import ORDER_SECONDS_MAX
 from fleetd.core.instances.orders import (
-    ORDER_SECONDS_MAX,
     DrainInstance,
     Order,
     Pause,

@@ -135,8 +135,15 @@ def test_a_frozen_unit_stays_where_it_is_and_nothing_else(workers: Workers, obse
     observer.wait("it goes on", lambda seen: not any(one.frozen for one in seen.looks[-1].alive))
 
 
-def test_an_observer_that_died_is_an_error(workers: Workers, observer: Observer) -> None:
-    with observing(workers[0].lab) as another:
+def asked_after_its_death(lab: Lab) -> None:
+    with observing(lab) as another:
         another.stop()
-        with pytest.raises(LabError, match="The observer has ended"):
-            another.timeline()
+        another.timeline()
+
+
+def test_an_observer_that_died_is_an_error(workers: Workers, observer: Observer) -> None:
+    lab = workers[0].lab
+    with pytest.raises(LabError, match="The observer has ended"):
+        asked_after_its_death(lab)
+    with pytest.raises(LabError, match="The observer has ended"), observing(lab) as another:
+        another.stop()

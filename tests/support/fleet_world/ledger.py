@@ -153,4 +153,8 @@ class HostLedger:
         self._write()
         return self.ledger.forget(host)
 
+    async def read(self) -> LedgerState | None:
+        self.reach()
+        return self.ledger.state
+
     async def close(self) -> None: ...

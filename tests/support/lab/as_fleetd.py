@@ -15,6 +15,7 @@ from fleetd.adapters.systemd.link import MANAGER, SYSTEMD_PATH
 from fleetd.adapters.systemd.units import SystemdUnits
 from fleetd.core.instances.orders import Order
 from fleetd.core.model.decision import Step, Verb
+from fleetd.core.model.hosts import FleetHosts
 from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.person import Person
 from fleetd.core.model.reasons.units import DrainedByPeople
@@ -60,11 +61,15 @@ async def main() -> None:
     async def order(_order: Order, _person: Person) -> str:
         return "obeyed"
 
+    async def hosts() -> FleetHosts:
+        return FleetHosts(host="", leader="", scheduler_host="", gathering=None, hosts=())
+
     control = ControlBus(
         version="0",
         status=lambda: None,
         reload=reload,
         order=order,
+        hosts=hosts,
         log_level=lambda: level[0],
         set_log_level=lambda new: level.__setitem__(0, new),
     )

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from fleetd.adapters.bus.connection import Connection
 from fleetd.adapters.bus.control import ControlBus
 from fleetd.core.instances.orders import Order
+from fleetd.core.model.hosts import FleetHosts
 from fleetd.core.model.person import Person
 from fleetd.core.model.status import ConnectionStatus, SchedulerStatus, Status
 from fleetd.errors import FleetdError
@@ -56,7 +57,7 @@ class BusDaemon:
 
     def __init__(self, address: str) -> None:
         self.status: Status | None = status_of("worker1")
-        self.reloads = 0
+        self.reloads = self.asked = 0
         self.orders: list[Order] = []
         self.people: list[Person] = []  # who gave each of them
         self.refusal = ""
@@ -66,6 +67,7 @@ class BusDaemon:
             status=lambda: self.status,
             reload=self.reload,
             order=self.order,
+            hosts=self.hosts,
             log_level=lambda: self.level,
             set_log_level=self.set_level,
             admin_group=ADMINS,
@@ -81,6 +83,11 @@ class BusDaemon:
         self.people.append(person)
         self.orders.append(order)
         return "it is done – ünïcode too"
+
+    async def hosts(self) -> FleetHosts:
+        self._refuse()
+        self.asked += 1
+        return FleetHosts(host="worker1", leader="w2", scheduler_host="w2", gathering=None, hosts=())
 
     def _refuse(self) -> None:
         if self.refusal == "bug":

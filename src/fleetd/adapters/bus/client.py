@@ -38,6 +38,15 @@ def fetch_status(timeout_seconds: float = 5.0, *, bus_address: str | None = None
     return str(status)
 
 
+def fetch_hosts(timeout_seconds: float = 10.0, *, bus_address: str | None = None) -> str:
+    """Every host of the fleet, as JSON of core.model.hosts.FleetHosts.
+
+    Raises SourceUnavailableError when the daemon can't be reached, FleetdError with the reason when it can't tell.
+    """
+    [hosts] = _ask_fleetd("Hosts", timeout_seconds, bus_address)
+    return str(hosts)
+
+
 def give_order(order: Order, timeout_seconds: float = 35.0, *, bus_address: str | None = None) -> str:
     """Have the daemon obey an order; returns its answer, a sentence for the admin.
 

@@ -23,12 +23,14 @@ from dbus_next.signature import Variant
 
 from fleetd.adapters.bus import interface as offered
 from fleetd.adapters.bus import orders
+from fleetd.adapters.bus.asked import Asked
 from fleetd.adapters.bus.caller import Caller, admin, person_of
 from fleetd.adapters.bus.connection import BusCallError, BusLostError, Connection
 from fleetd.adapters.bus.incoming import CALL_BODY_BYTES_MAX, Call
 from fleetd.adapters.bus.interface import CallRefusedError
 from fleetd.adapters.logging.journal import LEVELS
 from fleetd.core.instances.orders import Order
+from fleetd.core.model.hosts import FleetHosts
 from fleetd.core.model.person import Person
 from fleetd.core.model.status import Status
 from fleetd.errors import FleetdError, SourceUnavailableError
@@ -48,6 +50,8 @@ _ALREADY_OWNER = 4
 
 #: Changes something for this process; returns the answer, if there is one.
 _Change = Callable[[Caller], Awaitable[str | None]]
+#: What is replied with, if anything.
+_Answer = Callable[[Connection], Awaitable[str | None]]
 
 
 class ControlBus:
@@ -55,8 +59,8 @@ class ControlBus:
 
     `status`: the last tick's status, None before the first. `reload`: read the configuration again; raises
     FleetdError with the reasons when it is refused. `order`: obey this person; returns the answer, raises FleetdError
-    with the reason when the order is refused. `log_level`, `set_log_level`: one of journal.LEVELS.
-    `admin_group`: who may change things, besides root.
+    with the reason when the order is refused. `hosts`: all hosts of the fleet; raises FleetdError. `log_level`,
+    `set_log_level`: one of journal.LEVELS. `admin_group`: who may change things, besides root.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class ControlBus:
         status: Callable[[], Status | None],
         reload: Callable[[], Awaitable[None]],
         order: Callable[[Order, Person], Awaitable[str]],
+        hosts: Callable[[], Awaitable[FleetHosts]],
         log_level: Callable[[], str],
         set_log_level: Callable[[str], None],
         admin_group: str = ADMIN_GROUP,
@@ -74,6 +79,7 @@ class ControlBus:
         self._status = status
         self._reload = reload
         self._order = order
+        self._hosts = Asked(lambda: _encoded(hosts))
         self._set_log_level = set_log_level
         self._admin_group = admin_group
         self._bus_address = bus_address
@@ -89,6 +95,7 @@ class ControlBus:
         self._owned_as = ""  # the unique name of the connection that had the name last
         self._opening = asyncio.Lock()
         self._changes: set[asyncio.Task[None]] = set()
+        self._questions: set[asyncio.Task[None]] = set()
         self._reopening: asyncio.Task[None] | None = None
         self._encoded: tuple[Status, str] | None = None
 
@@ -119,7 +126,8 @@ class ControlBus:
 
     async def close(self) -> None:
         """Leave the bus, and with it the name."""
-        tasks = [*self._changes, *([self._reopening] if self._reopening else [])]
+        self._hosts.close()
+        tasks = [*self._changes, *self._questions, *([self._reopening] if self._reopening else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -184,6 +192,8 @@ class ControlBus:
         match header.member:
             case "Status":
                 return call.answer("s", self._status_json())
+            case "Hosts":
+                self._tell_hosts(call)
             case "Introspect":
                 return call.answer("s", offered.INTROSPECTION[header.path])
             case "GetMachineId":
@@ -261,19 +271,34 @@ class ControlBus:
 
     def _change(self, call: Call, change: _Change) -> None:
         """Carry out a change and reply later: the bus must be asked first who sent it."""
-        if len(self._changes) >= _PENDING_MAX:
-            raise CallRefusedError(offered.ERROR_LIMITS, "too many changes at once; try again")
+
+        async def changed(connection: Connection) -> str | None:
+            caller = await admin(connection, call.header.sender, self._admin_group)
+            return await asyncio.wait_for(change(caller), CHANGE_DEADLINE_SECONDS)
+
+        self._reply_later(call, self._changes, changed)
+
+    def _tell_hosts(self, call: Call) -> None:
+        """Tell anybody of the fleet's hosts, once the ledger has been read."""
+
+        async def told(_connection: Connection) -> str:
+            return await asyncio.wait_for(self._hosts.answer(), CHANGE_DEADLINE_SECONDS)
+
+        self._reply_later(call, self._questions, told)
+
+    def _reply_later(self, call: Call, pending: set[asyncio.Task[None]], answer: _Answer) -> None:
+        if len(pending) >= _PENDING_MAX:
+            raise CallRefusedError(offered.ERROR_LIMITS, "too many calls at once; try again")
         if self._connection is None:
             raise CallRefusedError(offered.ERROR_NOT_READY, "fleetd is not ready yet; try again")
-        task = asyncio.create_task(self._change_and_reply(self._connection, call, change))
-        self._changes.add(task)
-        task.add_done_callback(self._changes.discard)
+        task = asyncio.create_task(self._answer_and_reply(self._connection, call, answer))
+        pending.add(task)
+        task.add_done_callback(pending.discard)
 
-    async def _change_and_reply(self, connection: Connection, call: Call, change: _Change) -> None:
+    async def _answer_and_reply(self, connection: Connection, call: Call, answer: _Answer) -> None:
         try:
-            caller = await admin(connection, call.header.sender, self._admin_group)
-            answer = await asyncio.wait_for(change(caller), CHANGE_DEADLINE_SECONDS)
-            reply = call.answer() if answer is None else call.answer("s", answer)
+            said = await answer(connection)
+            reply = call.answer() if said is None else call.answer("s", said)
         except CallRefusedError as refused:
             reply = call.refusal(refused.name, str(refused))
         except FleetdError as refused:
@@ -284,10 +309,14 @@ class ControlBus:
             sentence = f"not finished within {CHANGE_DEADLINE_SECONDS:g} s; the journal says how it went"
             reply = call.refusal(offered.ERROR_TIMEOUT, sentence)
         except Exception:
-            _log.exception("a change over the bus failed", member=call.header.member)
+            _log.exception("a call on the bus failed", member=call.header.member)
             reply = call.refusal(offered.ERROR_FAILED, "fleetd could not do it; its journal says why")
         if call.header.expects_reply:
             connection.send(reply)
+
+
+async def _encoded(hosts: Callable[[], Awaitable[FleetHosts]]) -> str:
+    return msgspec.json.encode(await hosts()).decode()
 
 
 def _arguments(call: Call) -> list[Any]:

@@ -44,6 +44,7 @@ class CallRefusedError(Exception):
 #: Interface and member to the signature of its arguments.
 METHODS: Final = {
     (MANAGER, "Status"): "",
+    (MANAGER, "Hosts"): "",
     (MANAGER, "Reload"): "",
     **{(MANAGER, method): signature_of(method) for method in ORDERS},
     (PEER, "Ping"): "",
@@ -85,6 +86,7 @@ def _order_xml(method: str) -> str:
 _MANAGER_XML = f"""
  <interface name="org.fleetd1.Manager">
   <method name="Status"><arg name="json" type="s" direction="out"/></method>
+  <method name="Hosts"><arg name="json" type="s" direction="out"/></method>
   <method name="Reload"/>{"".join(map(_order_xml, ORDERS))}
   <property name="Version" type="s" access="read">
    <annotation name="org.freedesktop.DBus.Property.EmitsChangedSignal" value="const"/></property>

@@ -11,9 +11,9 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from fleetd.core.instances import orders
 from fleetd.core.instances.orders import Order
 from fleetd.core.model.identity import NUMBER_MAX, InstanceKey, key_of, key_text
+from fleetd.core.sharing import fleet_orders
 from fleetd.errors import FleetdError
 from fleetd.words.plain import plain
 
@@ -22,7 +22,7 @@ AUTO: Final = -1
 _LOGGED_CHARACTERS_MAX = 200
 
 #: Method to the order that it gives.
-ORDERS: Final[dict[str, type[Order]]] = {order.__name__: order for order in orders.ORDERS}
+ORDERS: Final[dict[str, type[Order]]] = {order.__name__: order for order in fleet_orders.ORDERS}
 
 
 class BadOrderError(FleetdError):
@@ -47,6 +47,7 @@ def _key_received(text: str) -> InstanceKey:
 _WIRES: Final[dict[Any, _Wire]] = {
     float: _Wire("d", float, float),
     str: _Wire("s", str, str),
+    bool: _Wire("b", bool, bool),
     InstanceKey: _Wire("s", key_text, _key_received),
     int | None: _Wire(
         "i", lambda count: AUTO if count is None else count, lambda count: None if count == AUTO else count
@@ -80,7 +81,7 @@ def described(order: Order) -> str:
     method, arguments = call_of(order)
     words = [method]
     for (name, _), value in zip(arguments_of(method), arguments, strict=True):
-        if value not in ("", 0.0) or isinstance(value, int):
+        if value is not False and (value not in ("", 0.0) or isinstance(value, int)):
             words.append(f"{name} {_printable(f'{value:g}' if isinstance(value, float) else str(value))}")
     return " ".join(words)
 

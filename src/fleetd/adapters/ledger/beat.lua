@@ -82,8 +82,8 @@ local function take_host(call, record, claims)
     plan_format = call.plan_format,
     gone = false,
     -- A fleetd that has just begun, or can't read its units, does not know what it may have to start.
-    missing = claims and checked_by_source(call.missing, 'missing') or before.missing,
-    scheduler = claims and checked_by_source(call.scheduler, 'scheduler') or before.scheduler,
+    missing = checked_by_source(claims and call.missing or before.missing, 'missing'),
+    scheduler = checked_by_source(claims and call.scheduler or before.scheduler, 'scheduler'),
   })
   changes['record:' .. host] = record
   if claims then changes['claims:' .. host] = claims end

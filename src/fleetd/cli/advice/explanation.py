@@ -36,6 +36,7 @@ WHAT_TO_DO = {
     ClampCode.START_FAILED: "systemctl status mastodon-sidekiq@N, mend it, fleetctl release N",
     ClampCode.NO_NUMBER_FREE: "wait for the drain; if there is none, give the profile more instances",
     ClampCode.PAUSED: "fleetctl resume, or wait until it ends",
+    ClampCode.MAINTENANCE: "fleetctl maintenance HOST --end, or wait until it ends",
     ClampCode.STOPPED: "systemctl start mastodon-sidekiq.target",
     ClampCode.SET: "fleetctl set PROFILE auto, or wait until it ends",
     ClampCode.UPGRADE: "fleetctl restart once it is whole, or fleetctl resume",
@@ -47,6 +48,7 @@ WHAT_TO_DO = {
     ClampCode.STALLED: "see to the jobs; [stuck] replace = true drains such an instance by itself",
     ClampCode.LONG_JOB: "wait until that job has ended; fleetctl drain N ends an instance that hangs in it",
     ClampCode.UNDRAINABLE: "see that its unit's main process is Sidekiq itself, or passes signals on",
+    ClampCode.FLEET: "the sentence says what to do; see docs/several-hosts.md",
     ClampCode.NO_HOST: "raise max and instances of the profile on a host, end what holds one, or add a host",
     ClampCode.REDIS_NOT_WRITABLE: "let Redis take writes again: its log says why it does not",
 }

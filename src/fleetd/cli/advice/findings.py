@@ -202,6 +202,7 @@ def _blocks_growth(clamp: ClampStatus) -> bool:
 
 _OBSTACLES = {
     ClampCode.PAUSED: "the pause",
+    ClampCode.MAINTENANCE: "the maintenance of this host",
     ClampCode.STOPPED: "the stopped mastodon-sidekiq.target",
     ClampCode.SET: "fleetctl set",
     ClampCode.MASKED: "a masked unit",

@@ -9,7 +9,9 @@ from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.status import ClampStatus, ConnectionSourceStatus, ProfileStatus, QueueStatus, Status
 
 #: People's orders and holds: nothing is wrong, but they may keep the fleet from growing.
-ORDERED_CLAMPS = frozenset({ClampCode.PAUSED, ClampCode.STOPPED, ClampCode.SET, ClampCode.UPGRADE})
+ORDERED_CLAMPS = frozenset(
+    {ClampCode.PAUSED, ClampCode.MAINTENANCE, ClampCode.STOPPED, ClampCode.SET, ClampCode.UPGRADE}
+)
 
 #: fleetd's ordinary work. Any other clamp deserves an admin's attention.
 ROUTINE_CLAMPS = ORDERED_CLAMPS | {
@@ -31,6 +33,7 @@ UNKNOWN_CLAMPS = frozenset(code for code in ClampCode if code.value.endswith("_u
 #: used for other reasons too.
 HOLD_CODES = {
     "pause": ClampCode.PAUSED,
+    "maintenance": ClampCode.MAINTENANCE,
     "stopped": ClampCode.STOPPED,
     "upgrade": ClampCode.UPGRADE,
     "units": ClampCode.FOREIGN_UNIT,

@@ -112,6 +112,13 @@ def complete_profile(context: click.Context, _parameter: click.Parameter, incomp
     return _items({p.name: " ".join(p.queues) for p in profiles}, incomplete)
 
 
+def complete_host(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Hosts of the fleet."""
+    status = _status(context)
+    fleet = None if status is None else status.fleet
+    return _items({host.host: "" for host in fleet.hosts} if fleet is not None else {}, incomplete)
+
+
 def _status(context: click.Context) -> Status | None:
     try:
         return client_of(context).status(COMPLETION_SECONDS_MAX)

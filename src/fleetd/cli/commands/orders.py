@@ -13,10 +13,12 @@ import click
 import msgspec
 
 from fleetd.cli.client import EXIT_INTERRUPTED, Client, client_of
-from fleetd.cli.commands.arguments import complete_key, complete_profile, to_count, to_key, to_seconds
+from fleetd.cli.commands.arguments import complete_host, complete_key, complete_profile, to_count, to_key, to_seconds
 from fleetd.cli.terminal.safe_text import printable
+from fleetd.core.fleet.orders import NOTE_CHARACTERS_MAX
 from fleetd.core.instances import orders
-from fleetd.core.instances.orders import NOTE_CHARACTERS_MAX, DrainInstance, Order, Restart
+from fleetd.core.instances.orders import DrainInstance, Order, Pause, Restart, Resume
+from fleetd.core.sharing.fleet_orders import PauseHost, ResumeHost
 
 EXIT_CODES: Final = """\b
 Exit status:
@@ -34,6 +36,15 @@ Exit status:
 """
 _WAIT: Final = click.Option(["--wait"], is_flag=True, help="Watch until it is stopped. Ctrl-C ends only the watching.")
 _NO_WAIT: Final = click.Option(["--no-wait"], is_flag=True, help="Only order it; do not watch.")
+_HOST: Final = click.Option(
+    ["--host"],
+    default="",
+    metavar="HOST",
+    shell_complete=complete_host,
+    help="Only this host, instead of every one of the fleet.",
+)
+#: What concerns every host of the fleet, and the order that concerns one.
+_OF_HOST: Final[dict[type[Order], type[Order]]] = {Pause: PauseHost, Resume: ResumeHost}
 #: What can be watched to its end, and the option that says whether it is.
 _WATCHED: Final[dict[type[Order], click.Option]] = {DrainInstance: _WAIT, Restart: _NO_WAIT}
 
@@ -68,7 +79,11 @@ def _command(order: type[Order]) -> click.Command:
     return click.Command(
         order.command,
         callback=_give(order, watched),
-        params=[*map(_parameter, msgspec.structs.fields(order)), *([watched] if watched is not None else [])],
+        params=[
+            *map(_parameter, msgspec.structs.fields(order)),
+            *([_HOST] if order in _OF_HOST else []),
+            *([watched] if watched is not None else []),
+        ],
         help=inspect.cleandoc(order.__doc__ or ""),
         short_help=order.summary,
         epilog=f"{exit_codes}\n\b\nExamples:\n{examples}",
@@ -79,7 +94,12 @@ def _give(order: type[Order], watched: click.Option | None) -> Callable[..., Non
     def callback(**typed: Any) -> None:
         context = click.get_current_context()
         waits = watched is not None and typed.pop(watched.name) == (watched is _WAIT)
-        given = order(**typed)
+        meant = order
+        if order in _OF_HOST and not typed["host"]:
+            del typed["host"]
+        elif order in _OF_HOST:
+            meant = _OF_HOST[order]
+        given = meant(**typed)
         client = give(context, given)
         if waits:
             from fleetd.cli.commands.follow import follow_drain, follow_restart

@@ -44,6 +44,7 @@ def _exit_with_json(context: click.Context, document: Callable[[str, Status], st
 Examples:
   fleetctl status
   fleetctl status --watch
+  fleetctl status --fleet         and a line for every host
   fleetctl status --json | jq -r '.queues[] | [.name, .latency_seconds] | @tsv'
 
 The signs: a tick means well, an arrow under way, a triangle a warning, a cross a fault, ? unknown (+ > ! X ? where the
@@ -57,13 +58,16 @@ terminal can't draw them). NO_COLOR=1 turns colours off.
     help='One JSON document: fleetd\'s answer, and when a unit failed "journal" with its last lines, by unit; or'
     ' {"error": ...} with what systemd knows.',
 )
+@click.option("--fleet", is_flag=True, help="And every host of the fleet, as fleetctl hosts lists them.")
 @_watch
 @click.pass_context
-def status(context: click.Context, as_json: bool, watch: bool) -> None:
+def status(context: click.Context, as_json: bool, fleet: bool, watch: bool) -> None:
     """What fleetd sees, has decided, did last and does next, on one screen.
 
     When fleetd is down: what systemd and the journal know about it.
     """
+    if fleet and as_json:
+        raise click.UsageError("For all hosts as JSON: fleetctl hosts --json.")
 
     client = client_of(context)
 
@@ -78,7 +82,7 @@ def status(context: click.Context, as_json: bool, watch: bool) -> None:
         _exit_with_json(context, document, watch=watch)
     from fleetd.cli.commands.watch import draw, status_view
 
-    context.exit(draw(client, status_view(client), again=watch))
+    context.exit(draw(client, status_view(client, fleet=fleet), again=watch))
 
 
 @click.command(

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from rich.console import Console
+from rich.text import Text
 
 from fleetd.cli.advice import postmortem
 from fleetd.cli.advice.last_words import LastWords, failed_units, last_words
 from fleetd.cli.client import Client, exit_code
 from fleetd.cli.screens.down import down_screen, message_screen
+from fleetd.cli.screens.hosts import hosts_screen
 from fleetd.cli.screens.status import cropped, status_screen
 from fleetd.cli.terminal.keys import quit_key
 from fleetd.cli.terminal.lines import Lines, Page
@@ -70,8 +72,8 @@ def _frame(client: Client, view: View, page: Page, height: int | None, clock: st
     return view(status, page, height, clock), 0
 
 
-def status_view(client: Client) -> View:
-    """`fleetctl status`, with the last words of what failed."""
+def status_view(client: Client, *, fleet: bool = False) -> View:
+    """`fleetctl status`, with the last words of what failed. `fleet`: and all hosts below it."""
     # By failed units: when the journal was read, and what it had of them.
     read: dict[tuple[str, ...], tuple[float, dict[str, LastWords]]] = {}
 
@@ -80,6 +82,17 @@ def status_view(client: Client) -> View:
         if units not in read or now - read[units][0] >= JOURNAL_SECONDS:
             read.clear()
             read[units] = now, last_words(status, client.run)
-        return status_screen(status, page, height=height, clock=clock, last_words=read[units][1])
+        below = fleet_lines(client, page) if fleet else []
+        room = None if height is None else max(height - len(below), 5)
+        return status_screen(status, page, height=room, clock=clock, last_words=read[units][1]) + below
 
     return view
+
+
+def fleet_lines(client: Client, page: Page) -> Lines:
+    """All hosts, or why they are unknown, below a screen."""
+    try:
+        fleet = client.fleet()
+    except FleetdError as error:
+        return [Text(), *message_screen(f"The other hosts are unknown: {error}", page)]
+    return [Text(), *hosts_screen(fleet, page)]

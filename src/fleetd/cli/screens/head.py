@@ -45,3 +45,22 @@ def origin_lines(status: Status, page: Page, clock: str | None = None) -> Lines:
     ]
     parts = (part.replace(" ", NBSP) for part in said)
     return page.wrap("  ", Text(f" {page.symbols.dot} ".join(parts), QUIET))
+
+
+def fleet_head_lines(status: Status, page: Page) -> Lines:
+    """With several hosts: how many, who leads, and where the scheduler is; nothing with one."""
+    fleet = status.fleet
+    hosts = () if fleet is None else tuple(host for host in fleet.hosts if not host.gone)
+    if fleet is None or len(hosts) < 2:
+        return []
+    said = [
+        f"fleet: {len(hosts)} hosts",
+        f"{fleet.leader} leads" if fleet.leader else "no host leads",
+        f"scheduler on {fleet.scheduler_host}" if fleet.scheduler_host else "no host has the scheduler",
+        *([f"waits for {', '.join(fleet.gathering) or 'all to tell'}"] if fleet.gathering is not None else []),
+        *(["see fleetctl hosts"] if not page.dense else []),
+    ]
+    lines = page.wrap("  ", Text(", ".join(said), QUIET))
+    for difference in fleet.differences:
+        lines += page.wrap("  ", Text(sentence(difference), QUIET))
+    return lines

@@ -11,7 +11,7 @@ from fleetd.cli.advice.findings import findings, headline
 from fleetd.cli.advice.last_words import LastWords
 from fleetd.cli.advice.verdict import Level, queue_level, scheduler_level, told_as_full
 from fleetd.cli.screens.connections import limit_lines
-from fleetd.cli.screens.head import finding_lines, origin_lines, would_lines
+from fleetd.cli.screens.head import finding_lines, fleet_head_lines, origin_lines, would_lines
 from fleetd.cli.screens.status_instances import (
     clamp_lines,
     instance_lines,
@@ -69,6 +69,7 @@ def status_screen(
         if not dense and all(finding.banner for finding in found):
             head += page.item(Level.OK, "Every queue waits less than its target.")
         head += origin_lines(status, page, clock) if origin else []
+        head += fleet_head_lines(status, page)
         lines = drawn_on.joined(_blocks(status, drawn_on, head, jobs, words))
         if height is None or len(lines) <= height:
             break

@@ -212,7 +212,7 @@ class _Admission:
     def spare(self) -> str | None:
         """The profile that may run one more until the instance it replaces is drained; None: none may."""
         spare = self.policy.profile(self.tick.constraints.spare_for or "")
-        if spare is None or self.tick.held is not None:
+        if spare is None or self.tick.starts_held is not None:
             return None
         if self.counts[spare.name] != self.running[spare.name]:
             return None

@@ -85,6 +85,8 @@ def desired_instances(
             before = needed.instances[name] if needed else running
             clamps.add(constraints.held.reason, name, before=before, after=running)
             desired[name] = running
+        elif constraints.maintenance is not None:
+            desired[name] = _left(tick, profile, needed, running, clamps)
         elif name in constraints.set_instances:
             wanted = reasons.SetByPeople(instances=constraints.set_instances[name], person=constraints.set_by.get(name))
             desired[name] = _as_set(profile, needed, running, wanted, clamps)
@@ -119,6 +121,26 @@ def _as_planned(tick: HostTick, profile: Profile, needed: Needed, running: int, 
     if after != planned.desired_instances:
         why = reasons.PlannedByLeader(leader=leader)
         clamps.add(why, profile.name, before=planned.desired_instances, after=after)
+    return after
+
+
+def _left(tick: HostTick, profile: Profile, needed: Needed | None, running: int, clamps: Clamps) -> int:
+    """What stays of a host in maintenance: what the leader's plan leaves, what people pinned; never more than runs.
+
+    Without a plan nothing ends (law 3), but where this host is the only one and a person said so.
+    """
+    maintenance = tick.constraints.maintenance
+    share = (tick.fleet.shares or {}).get(profile.name)
+    before, after = needed.instances[profile.name] if needed is not None else running, running
+    if share is not None and not tick.fleet.alone and needed is not None:
+        for clamp in share.clamps:
+            clamps.add(clamp.reason, profile.name, before=clamp.before_instances, after=clamp.after_instances)
+        before, after = share.desired_instances, share.desired_instances
+    elif tick.fleet.alone and tick.constraints.last_may_go and needed is not None:
+        after = 0
+    after = min(running, max(after, tick.kept_by_hand[profile.name]))
+    if maintenance is not None and after != before:
+        clamps.add(maintenance.reason, profile.name, before=before, after=after)
     return after
 
 

@@ -23,13 +23,22 @@ class FleetKnown(Value, frozen=True, kw_only=True):
     members_version: int | None = None
     orders: dict[str, str] = {}
     orders_version: int | None = None
+    #: By what each order is about: when it is over by this host's own clock (orders.py); of which boot that clock is.
+    orders_until: dict[str, float] = {}
+    orders_boot_id: str = ""
     planned: Planned | None = None
 
     def heard(self, reply: BeatReply) -> FleetKnown:
         """With an answer. One of another generation was perhaps given from an older state, so all is asked anew."""
         known = self
         if reply.generation != self.generation:
-            known = FleetKnown(members=self.members, orders=self.orders, sources=self.sources)
+            known = FleetKnown(
+                members=self.members,
+                orders=self.orders,
+                orders_until=self.orders_until,
+                orders_boot_id=self.orders_boot_id,
+                sources=self.sources,
+            )
         else:
             known = structs.replace(known, members_version=reply.members_version, orders_version=reply.orders_version)
         if reply.gathering is not None:  # the first answer after it has all members, and none that is forgotten
@@ -77,6 +86,7 @@ class FleetView(Value, frozen=True, kw_only=True):
     told: OwnScheduler = "unknown"  # what this reply's beat said of our scheduler
     known: FleetKnown = FleetKnown()
     shares: dict[str, Share] | None = None  # by profile, from the leader's plan; None: there is none that is valid
+    rolls_host: str | None = None  # which may replace instances; None: the leader names nobody
     scheduler_host: str | None = None  # which the leader names for a scheduler that is missing; None: nobody
 
     @property

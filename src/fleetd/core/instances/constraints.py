@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from msgspec import structs
 
+from fleetd.core.fleet.orders import OrderHeard, maintenance_of, pause_of
 from fleetd.core.instances.host_memory import HostMemory, Shortage
 from fleetd.core.instances.host_tick import Hold, HostConstraints, HostTick
 from fleetd.core.instances.lifecycle import InstanceView
@@ -39,8 +40,11 @@ def constraints_of(tick: HostTick, memory: HostMemory) -> HostConstraints:
     sets = {name: people.set_instances(name, now) for name in people.sets}
     unavailable = rollout.unavailable_in if rollout is not None else None
     ended = rollout is not None and rollout.current is None
+    maintained = maintenance_of(tick.fleet, tick.policy.host, now)
     return HostConstraints(
         holds=_holds(tick, memory),
+        maintenance=None if maintained is None else _maintenance(tick, maintained),
+        last_may_go=maintained is not None and maintained.order.force,
         set_instances={name: kept.instances for name, kept in sets.items() if kept is not None},
         set_by={name: kept.person for name, kept in sets.items() if kept is not None and kept.person is not None},
         grown_bytes={p.name: memory.grown_bytes(tick.policy, p.name) for p in tick.policy.profiles},
@@ -52,6 +56,12 @@ def constraints_of(tick: HostTick, memory: HostMemory) -> HostConstraints:
         unavailable_in=unavailable,
         replacement_due_in=unavailable if ended else None,
     )
+
+
+def _maintenance(tick: HostTick, heard: OrderHeard) -> Hold:
+    order = heard.order
+    reason = reasons.UnderMaintenance(host=tick.policy.host, note=order.note, person=order.person)
+    return Hold(reason=reason, until_seconds=tick.now_seconds + heard.left_seconds)
 
 
 def remember_host(tick: HostTick, memory: HostMemory) -> HostMemory:
@@ -128,6 +138,13 @@ def _holds(tick: HostTick, memory: HostMemory) -> tuple[Hold, ...]:
         found.append(
             Hold(reason=reasons.Paused(note=pause.note, person=pause.person), until_seconds=pause.until_seconds)
         )
+    of_fleet = pause_of(tick.fleet, tick.policy.host, tick.now_seconds)
+    if of_fleet is not None:
+        heard, whole = of_fleet
+        why = reasons.Paused(
+            note=heard.order.note, person=heard.order.person, whole=whole, host="" if whole else tick.policy.host
+        )
+        found.append(Hold(reason=why, until_seconds=tick.now_seconds + heard.left_seconds))
     code = memory.code_changed  # also while the host can't be read: unknown code is not accepted
     if code is not None:
         found.append(Hold(reason=reasons.CodeChanged(version=code.version or None)))

@@ -32,6 +32,8 @@ class HostConstraints(Value, frozen=True, kw_only=True):
     """
 
     holds: tuple[Hold, ...] = ()
+    maintenance: Hold | None = None  # other hosts do its work: it drains by the plan, and starts nothing
+    last_may_go: bool = False  # in maintenance, and a person said that it goes even if no other host serves
     set_instances: dict[str, int] = {}  # by profile: as many as a person wants
     set_by: dict[str, Person] = {}  # by profile: who wants that
     grown_bytes: dict[str, int] = {}  # by profile: what one instance grows to
@@ -83,6 +85,17 @@ class HostTick(Value, frozen=True, kw_only=True):
     @property
     def held(self) -> Hold | None:
         return self.constraints.held
+
+    @property
+    def starts_held(self) -> Hold | None:
+        """Why nothing is started here of its own accord, although instances may be drained."""
+        return self.constraints.held or self.constraints.maintenance
+
+    @property
+    def kept_by_hand(self) -> dict[str, int]:
+        """By profile: the instances that people pinned to run."""
+        pinned = [v.profile for v in self.active if v.pinned == reasons.PinKind.RUN and v.is_present]
+        return {p.name: pinned.count(p.name) for p in self.policy.profiles}
 
     def view(self, key: InstanceKey | None) -> InstanceView | None:
         return next((v for v in self.instances or () if v.key == key), None)

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from msgspec import structs
 
+from fleetd.core.fleet.orders import NOTE_CHARACTERS_MAX, ORDER_SECONDS_MAX
 from fleetd.core.instances.host_memory import HostMemory, PauseInForce, Rollout, SetInForce
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.instances.lifecycle import Drain, InstanceView, Pin
@@ -26,10 +27,6 @@ from fleetd.core.model.identity import SCHEDULER, TARGET_UNIT, InstanceKey, unit
 from fleetd.core.model.person import Person
 from fleetd.core.model.policy_tables import Profile
 from fleetd.errors import OrderRefusedError
-
-#: No order lasts longer than a week.
-ORDER_SECONDS_MAX = 7 * 86400.0
-NOTE_CHARACTERS_MAX = 200
 
 _NO_SYSTEMD = "systemd can't be read now, so it is not known what runs: try again in a few seconds"
 
@@ -53,6 +50,15 @@ class Situation:
                 f"an order can't hold for {for_seconds:g} s: at most {days:.0f} days, or 0 for the default"
             )
         return for_seconds or self.policy.pace.pin_seconds
+
+    def note(self, reason: str) -> str | None:
+        """What a person wrote, on one line."""
+        note = " ".join(reason.split())
+        if len(note) > NOTE_CHARACTERS_MAX or not note.isprintable():
+            raise OrderRefusedError(
+                f"the reason is shown to everybody: at most {NOTE_CHARACTERS_MAX} characters, all printable"
+            )
+        return note or None
 
     def profile(self, name: str) -> Profile:
         profile = self.policy.profile(name)
@@ -96,7 +102,8 @@ class Situation:
     def held(self) -> reasons.HoldReason | None:
         """What keeps an order that was taken from having an effect now, an upgrade that waits for one aside."""
         upgrades = (reasons.CodeChanged, reasons.UnitsUpgraded)
-        return next((h.reason for h in self.tick.constraints.holds if not isinstance(h.reason, upgrades)), None)
+        found = (self.tick.constraints.maintenance, *self.tick.constraints.holds)
+        return next((h.reason for h in found if h is not None and not isinstance(h.reason, upgrades)), None)
 
     def with_pin(self, key: InstanceKey, wants: reasons.PinKind, for_seconds: float) -> HostMemory:
         until = self.now + for_seconds
@@ -123,7 +130,7 @@ class Order(Value, frozen=True, kw_only=True, tag=True):
 
 
 class Pause(Order, frozen=True, kw_only=True):
-    """Leave the fleet as it is.
+    """Leave the fleet as it is, on all of its hosts.
 
     systemd still restarts what fails, drains under way go on to their end, and your own orders are still carried
     out. Instances above min are still drained when others need their database connections, and a second scheduler is
@@ -135,18 +142,15 @@ class Pause(Order, frozen=True, kw_only=True):
     examples = (
         'fleetctl pause --for 2h --reason "moving the database"',
         "fleetctl pause                      for 4h, unless configured otherwise",
+        "fleetctl pause --host w2            one host of several; each of them can be told so",
         "fleetctl resume                     ends it early",
     )
     for_seconds: float = 0.0
     reason: str = ""
 
     def obey(self, now: Situation) -> tuple[HostMemory, reasons.Reply]:
-        seconds, note = now.seconds(self.for_seconds), " ".join(self.reason.split())
-        if len(note) > NOTE_CHARACTERS_MAX or not note.isprintable():
-            raise OrderRefusedError(
-                f"the reason is shown to everybody: at most {NOTE_CHARACTERS_MAX} characters, all printable"
-            )
-        pause = PauseInForce(until_seconds=now.now + seconds, note=note or None, person=now.person)
+        seconds, note = now.seconds(self.for_seconds), now.note(self.reason)
+        pause = PauseInForce(until_seconds=now.now + seconds, note=note, person=now.person)
         going_on = sum(1 for d in now.memory.drains.values() if d.stop_sent_seconds is None)
         reply = reasons.PauseTaken(for_seconds=seconds, drains_going_on=going_on, note=pause.note)
         return now.with_people(pause=pause), reply
@@ -157,11 +161,13 @@ class Resume(Order, frozen=True, kw_only=True):
 
     After an upgrade this says that the new code is complete and may be started. Running instances keep the old code
     until they are restarted. fleetctl restart does both.
+
+    With several hosts the pause of all of them ends, and an upgrade is accepted on the host where this is ordered.
     """
 
     command = "resume"
     summary = "End a pause; accept Mastodon's code and the workers' units as they are now."
-    examples = ("fleetctl resume",)
+    examples = ("fleetctl resume", "fleetctl resume --host w2            only what pauses this one host")
 
     def obey(self, now: Situation) -> tuple[HostMemory, reasons.Reply]:
         paused, code = now.people.paused(now.now) is not None, now.memory.code_changed

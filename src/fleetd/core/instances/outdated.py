@@ -56,7 +56,19 @@ def others_are_due(tick: HostTick, rollout: Rollout) -> bool:
     waits = rollout.current == SCHEDULER and isinstance(rollout.waits, reasons.SchedulerTooYoung)
     due = {reasons.ReplaceCause.OUTDATED, reasons.ReplaceCause.UNCONFIGURED}
     own = (v for v in tick.active if v.key != SCHEDULER and v.is_capacity and v.pinned != reasons.PinKind.RUN)
-    return waits and tick.held is None and any(v.replace in due for v in own)
+    return waits and tick.starts_held is None and any(v.replace in due for v in own)
+
+
+def rolls_elsewhere(tick: HostTick, rollout: Rollout | None) -> reasons.RollsElsewhere | None:
+    """Why this host does not replace the next instance yet: of several hosts one at a time does, by the leader's plan.
+
+    Without a plan what was begun goes on, and nothing begins.
+    """
+    fleet, own = tick.fleet, tick.policy.host
+    if fleet.alone or fleet.rolls_host == own:
+        return None
+    begun = rollout is not None and rollout.done_instances > 0
+    return None if fleet.shares is None and begun else reasons.RollsElsewhere(host=fleet.rolls_host or "")
 
 
 def outdated_for(policy: Policy, view: InstanceView, machine: HostFacts, memory: HostMemory) -> str | None:

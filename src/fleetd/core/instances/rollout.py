@@ -18,7 +18,7 @@ from fleetd.core.instances.given_up import SHOWN_SECONDS, is_over, tried_with
 from fleetd.core.instances.host_memory import HostMemory, Rollout, RolloutPhase
 from fleetd.core.instances.host_tick import HostDecision, HostTick
 from fleetd.core.instances.lifecycle import InstanceView
-from fleetd.core.instances.outdated import changes_of, others_are_due, outdated_for
+from fleetd.core.instances.outdated import changes_of, others_are_due, outdated_for, rolls_elsewhere
 from fleetd.core.instances.start import free_numbers, is_rendered
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import InstanceState, Plan
@@ -47,7 +47,7 @@ def remember_rollout(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, li
             return memory, []
         rollout = None
     if rollout is None:
-        begun = _begin(tick) if tick.held is None and not tick.policy.observes else None
+        begun = _begin(tick) if tick.starts_held is None and not tick.policy.observes else None
         return (structs.replace(memory, rollout=begun), []) if begun is not None else (memory, [])
     before = rollout
     rollout = _progress(tick, rollout, memory)
@@ -291,8 +291,8 @@ def _waits_for(
         return reasons.SchedulerBetween()
     if old.key in memory.drains or not (old.is_capacity or old.state == InstanceState.STALLED):
         return reasons.Drains(key=old.key, busy_threads=old.busy_threads)
-    if tick.held is not None:
-        return reasons.Held(hold=tick.held.reason)
+    if tick.starts_held is not None:
+        return reasons.Held(hold=tick.starts_held.reason)
     if tick.sidekiq is None or plan is None:
         return reasons.DrainUnwatchable()
     if memory.undrainable(tick.now_seconds):
@@ -306,12 +306,12 @@ def _waits_for(
         return reasons.SettlesFirst(keys=before, what="drains")
     rollout = memory.rollout
     if old.key == SCHEDULER:
-        return _scheduler_waits_for(old, rollout)
+        return _scheduler_waits_for(old, rollout) or rolls_elsewhere(tick, rollout)
     if rollout is not None and rollout.spare is not None:
         spare = tick.view(rollout.spare)
         boots = spare is not None and not spare.serves and spare.is_present
         return reasons.SpareBoots(spare_key=rollout.spare, old_key=old.key) if boots else None
-    return _unsettled(tick, old, plan, decision)
+    return _unsettled(tick, old, plan, decision) or rolls_elsewhere(tick, rollout)
 
 
 def _scheduler_waits_for(old: InstanceView, rollout: Rollout | None) -> reasons.RolloutWait | None:

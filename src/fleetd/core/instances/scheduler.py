@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from msgspec import structs
 
+from fleetd.core.fleet.orders import in_maintenance
 from fleetd.core.fleet.slot import wait_ms
 from fleetd.core.fleet.state import Slot
 from fleetd.core.instances.drain import let_go
@@ -56,7 +57,7 @@ class SchedulerDecision(Value, frozen=True, kw_only=True):
 
     state: reasons.Reason
     start: bool = False
-    surplus: reasons.SchedulerSurplus | None = None  # why ours is to be stopped
+    surplus: reasons.SchedulerSurplus | reasons.SchedulerMoves | None = None  # why ours is to be stopped
     live_processes: int | None = None  # None: unknown
     hosts: tuple[str, ...] = ()
 
@@ -88,7 +89,8 @@ def decide_scheduler(
         decision = structs.replace(decision, state=hindrance, start=False)
     back = own is not None and own.serves and SCHEDULER not in memory.drains
     taken = isinstance(decision.state, reasons.SchedulerElsewhere)
-    handover = memory.scheduler_handover and not (back or taken)
+    leaves = tick.constraints.maintenance is not None and _other_named(tick) is not None
+    handover = memory.scheduler_handover and not (back or taken or leaves)
     return decision, structs.replace(memory, scheduler=absence, scheduler_handover=handover)
 
 
@@ -200,7 +202,7 @@ def _decide(
     if policy.scheduler.place == "elsewhere":
         return SchedulerDecision(state=reasons.SchedulerNeverHere(), live_processes=0)
     needed = SETTLE_SECONDS  # if it belongs here, or we stopped ours to start it again, no other host is waited for
-    if policy.scheduler.place != "here" and not memory.scheduler_handover:
+    if not belongs_here(tick) and not memory.scheduler_handover:
         needed = max(SETTLE_SECONDS, policy.scheduler.takeover_seconds)
     if absence.absent_seconds < needed:
         return _too_early(own, absence.absent_seconds, needed)
@@ -224,6 +226,9 @@ def _by_the_slot(tick: HostTick, own: InstanceView | None, decision: SchedulerDe
     slot, reply = fleet.slot, fleet.settled
     if not fleet.shared or own is None or decision.surplus is not None:
         return decision
+    moves = _moves(tick, own)
+    if moves is not None:
+        return structs.replace(decision, state=moves, surplus=moves)
     if own.is_present:
         # Told to be here, a unit would have taken a slot that was free.
         if _asks(own) or slot is None or fleet.told != "there" or slot.holder in ("", policy.host):
@@ -236,7 +241,7 @@ def _by_the_slot(tick: HostTick, own: InstanceView | None, decision: SchedulerDe
         slot,
         policy.host,
         reply.clock_ms,
-        here=policy.scheduler.place == "here",
+        here=belongs_here(tick),
         takeover_ms=round(1000 * policy.scheduler.takeover_seconds),
     )
     if wait == 0 and fleet.scheduler_host in (None, policy.host):
@@ -245,6 +250,34 @@ def _by_the_slot(tick: HostTick, own: InstanceView | None, decision: SchedulerDe
         placed = reasons.SchedulerPlaced(host=fleet.scheduler_host or "", leader=fleet.leader)
         return structs.replace(decision, state=placed, start=False)
     return structs.replace(decision, state=slot_reason(slot, wait), start=False)
+
+
+def belongs_here(tick: HostTick) -> bool:
+    """Whether it is started here first: so it is configured, or its host is in maintenance and the leader names us."""
+    slot, own = tick.fleet.slot, tick.policy.host
+    if tick.policy.scheduler.place == "here":
+        return True
+    left = slot is not None and slot.unit == "gone" and slot.holder != own
+    named = left and tick.fleet.scheduler_host == own
+    return named and slot is not None and slot.holder in in_maintenance(tick.fleet, tick.now_seconds)
+
+
+def _other_named(tick: HostTick) -> str | None:
+    """The other host that the leader names for it."""
+    named = tick.fleet.scheduler_host
+    return None if named == tick.policy.host else named
+
+
+def _moves(tick: HostTick, own: InstanceView) -> reasons.SchedulerMoves | None:
+    """Why ours is stopped although it holds the slot: in maintenance it goes last, if another host may start one."""
+    slot, other = tick.fleet.slot, _other_named(tick)
+    leaves = tick.constraints.maintenance is not None and tick.held is None and not tick.policy.observes
+    if not leaves or other is None or slot is None or slot.holder != tick.policy.host:
+        return None
+    if not own.is_present or own.pinned is not None or _asks(own):
+        return None
+    left = [v for v in tick.active if v.profile is not None and v.is_present and v.pinned != reasons.PinKind.RUN]
+    return None if left else reasons.SchedulerMoves(host=other)
 
 
 def slot_reason(slot: Slot, wait_milliseconds: int) -> reasons.SchedulerOfHost | reasons.SchedulerFree:
@@ -313,9 +346,10 @@ def _hindrance(tick: HostTick, memory: HostMemory) -> reasons.ClampReason | reas
     """What keeps ours from being started although none is live: a hold, a person, or what failed before."""
     # A scheduler that we stopped to start it again is started even in a pause, just as a drain under way goes on, and
     # although units were installed, which are whole. The instances' unit says nothing of the scheduler's.
-    holds = [h for h in tick.constraints.holds if not isinstance(h.reason, reasons.UnitUnfit)]
+    found = (*tick.constraints.holds, *((tick.constraints.maintenance,) if tick.constraints.maintenance else ()))
+    holds = [h for h in found if not isinstance(h.reason, reasons.UnitUnfit)]
     under_way = memory.scheduler_handover and all(
-        isinstance(h.reason, reasons.Paused | reasons.UnitsUpgraded) for h in holds
+        isinstance(h.reason, reasons.Paused | reasons.UnitsUpgraded | reasons.UnderMaintenance) for h in holds
     )
     pin = memory.people.pins.get(SCHEDULER)
     if holds and not under_way:

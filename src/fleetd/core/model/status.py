@@ -196,7 +196,7 @@ class SchedulerStatus(Value, frozen=True, kw_only=True):
     died: DeathsStatus | None = None  # of the one on this host; None: not in the last hour
 
 
-HoldKind = Literal["pause", "upgrade", "quieted", "units", "stopped"]
+HoldKind = Literal["pause", "maintenance", "upgrade", "quieted", "units", "stopped"]
 
 
 class HoldStatus(Value, frozen=True, kw_only=True):
@@ -210,8 +210,8 @@ class HoldStatus(Value, frozen=True, kw_only=True):
 class OverrideStatus(Value, frozen=True, kw_only=True):
     """A person's order in force; each one expires (law 7)."""
 
-    kind: Literal["pause", "set", "pin"]
-    what: str  # "fleet", a profile's name, "@3" or "scheduler"
+    kind: Literal["pause", "maintenance", "set", "pin"]
+    what: str  # "fleet", "all hosts", a profile's name, "@3" or "scheduler"
     sentence: str  # "stopped by hand", "4 instances", the reason of a pause
     seconds_left: float
 

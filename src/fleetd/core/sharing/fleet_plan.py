@@ -90,6 +90,7 @@ class FleetPlan(Value, frozen=True, kw_only=True, omit_defaults=True):
     leader: _Name
     profiles: tuple[FleetCounts, ...] = ()  # of the fleet, in order of importance
     hosts: dict[str, dict[str, HostShare]] = {}  # by host and by its own name of the profile
+    rolls_host: str | None = None  # which may replace instances now; None: none needs to
     scheduler_host: str | None = None  # where it would be started if none lives; None: nowhere
 
     def needed_instances(self, host: str, profile: str) -> int | None:

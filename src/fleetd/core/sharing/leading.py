@@ -20,7 +20,8 @@ from fleetd.core.model.facts import Value
 from fleetd.core.sharing.differences import differences
 from fleetd.core.sharing.fleet_plan import FleetClamp, FleetCounts, FleetPlan
 from fleetd.core.sharing.merged import FleetTick, fleet_tick
-from fleetd.core.sharing.report import HostReport
+from fleetd.core.sharing.report import MAINTENANCE, OBSERVES, SILENT, HostReport
+from fleetd.core.sharing.rolls import host_that_rolls
 from fleetd.core.sharing.scheduler_host import named_scheduler_host
 from fleetd.core.sharing.share import NAMED_MAX, Shares, share
 
@@ -32,6 +33,26 @@ class SharingMemory(Value, frozen=True, kw_only=True):
     windows: dict[str, HoldWindow] = {}  # by profile of the fleet
     unserved: UnservedMemory = UnservedMemory()
     moved_seconds: float | None = None  # when an instance was last moved without need
+
+
+def leaving(
+    forced: Mapping[str, bool], own: HostReport, told: Mapping[str, HostReport]
+) -> tuple[frozenset[str], HostReport, dict[str, HostReport]]:
+    """The hosts in maintenance, and the reports. `forced`: by each such host, whether it goes even as the last one.
+
+    While no other host serves, those that are not forced keep what they have.
+    """
+    reports = {**told, own.host: own}
+    hosts = frozenset(forced) & reports.keys()
+    if not any(_serves(report) for host, report in reports.items() if host not in hosts):
+        for host in hosts:
+            if not forced[host] and not reports[host].held:
+                reports[host] = structs.replace(reports[host], held=MAINTENANCE)
+    return hosts, reports[own.host], {host: reports[host] for host in told}
+
+
+def _serves(report: HostReport) -> bool:
+    return report.held not in (OBSERVES, SILENT) and any(p.max_instances for p in report.profiles)
 
 
 class FleetShared(Value, frozen=True, kw_only=True):
@@ -81,6 +102,7 @@ def plan_fleet(
             leader=own.host,
             profiles=_counts(fleet, needed, desired, shares, list(clamps)),
             hosts=shares.hosts,
+            rolls_host=host_that_rolls(fleet.reports, None if previous is None else previous.rolls_host),
             scheduler_host=named_scheduler_host(fleet.reports, maintenance),
         ),
         memory=structs.replace(memory, windows=windows, moved_seconds=shares.moved_seconds),

@@ -29,6 +29,7 @@ from fleetd.core.model.facts import Value
 from fleetd.core.model.heartbeats import is_foreign
 from fleetd.core.model.identity import NUMBER_MAX, SCHEDULER, InstanceKey
 from fleetd.core.model.policy_tables import INSTANCES_MAX, QUEUES_MAX, Profile
+from fleetd.core.sharing.rolling import Rolls, rolls_of
 from fleetd.core.sharing.settings import FleetSettings, settings_of
 
 #: A record of another format is not read.
@@ -118,6 +119,7 @@ class HostReport(Value, frozen=True, kw_only=True, omit_defaults=True):
     cut: bool = False  # some profiles and their instances are left out
     untagged: tuple[tuple[str, int], ...] = ()  # its own processes without a tag: identity and number
     scheduler: SchedulerReport = SchedulerReport()
+    rolls: Rolls = ""
     digest: str = ""  # of the settings
     settings: FleetSettings | None = None  # None: they were cut
 
@@ -141,8 +143,9 @@ def _kept_stopped(instance: InstanceReport) -> bool:
     return instance.state == InstanceState.PINNED and instance.pinned == reasons.PinKind.STOPPED
 
 
-#: Why a host is not moved besides its own holds: it only observes; it was silent lately.
-OBSERVES, SILENT = "observes", "silent"
+#: Why a host is not moved besides its own holds: it only observes; it was silent lately; it is in maintenance, and the
+#: last that serves.
+OBSERVES, SILENT, MAINTENANCE = "observes", "silent", "maintenance"
 
 
 def report_of(
@@ -174,6 +177,7 @@ def report_of(
         cut=len(instances) > 2 * INSTANCES_MAX,
         untagged=_untagged(tick),
         scheduler=_scheduler(tick, memory),
+        rolls=rolls_of(memory),
         digest=settings.digest,
         settings=settings,
     )

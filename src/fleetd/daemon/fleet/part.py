@@ -11,6 +11,7 @@ from fleetd.core.asking import Self, admit_of, beat_of, beyond_min, first_beat, 
 from fleetd.core.capacity.fleet_claims import remember_identities
 from fleetd.core.carry_out import carry_out
 from fleetd.core.fleet.calls import BeatReply, Code, Refusal
+from fleetd.core.fleet.orders import lost, timed
 from fleetd.core.fleet.view import FleetKnown, FleetView
 from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.host_tick import HostDecision, HostTick
@@ -22,12 +23,16 @@ from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.reasons.base import ClampReason
 from fleetd.core.plan import FleetDecision
 from fleetd.core.sharing.leading import FleetShared
+from fleetd.core.sharing.report import report_of
 from fleetd.daemon.fleet.leading import Leading
 from fleetd.daemon.observe import Sources
 from fleetd.errors import SourceUnavailableError
+from fleetd.ports import Ledger
 
 #: How long after it was asked for a start may be carried out.
 GRANT_SECONDS = 10.0
+#: How long a profile that was not granted counts as such for the leader.
+REFUSED_SECONDS = 60.0
 
 
 class Granted(Value, frozen=True, kw_only=True, gc=True):
@@ -56,6 +61,10 @@ class FleetPart:
         self.sources = sources
         self.who = who
         self._leading = Leading()
+        self._refused: dict[
+            str, tuple[str, float]
+        ] = {}  # profiles not granted lately: the code, and until when it counts
+        self._lost: dict[str, str] = {}  # orders that the ledger lost
         self._last: tuple[HostTick, FleetDecision, list[Step]] | None = None
 
     def say(self, policy: Policy, memory: HostMemory) -> None:
@@ -67,9 +76,16 @@ class FleetPart:
             self._beat = first_beat(policy, self.who, memory.fleet)
         else:
             tick, fleet, steps = self._last
-            self._beat = beat_of(structs.replace(tick, policy=policy), fleet, steps, memory, self.who)
+            tick = structs.replace(tick, policy=policy)
+            self._beat = beat_of(tick, fleet, steps, memory, self.who, self._refused_lately())
         self._beat = structs.replace(self._beat, sent_ms=self._sent_ms())
         ledger.say(self._beat)
+
+    def _refused_lately(self) -> dict[str, str]:
+        """So that the leader does not offer the same host the same again in each tick."""
+        now = self.sources.clock.now_seconds()
+        self._refused = {name: (code, until) for name, (code, until) in self._refused.items() if until > now}
+        return {name: code for name, (code, _) in self._refused.items()}
 
     def _sent_ms(self) -> int:
         """So that the ledger takes no call that was overtaken by a later one."""
@@ -82,14 +98,22 @@ class FleetPart:
             return FleetView(known=known)
         heard = self.sources.ledger.heard()
         if isinstance(heard, BeatReply):
-            known = known.heard(heard)
+            self._lost |= lost(known, heard)
+            before, known = known, known.heard(heard)
+            known = structs.replace(known, orders={**self._lost, **known.orders})
+            known = self._timed(known, before, snapshot)
             if isinstance(snapshot.sidekiq, Unknown):  # they came together: what is too old of one is of the other
                 return FleetView(shared=True, refusal=_no_ledger(snapshot.sidekiq.why), known=known)
             return FleetView(shared=True, reply=heard, told=self._beat.own_scheduler, known=known)
         if heard is None:
             heard = _no_ledger(self.sources.ledger.fault() or "")
         # Without the right to write there, this host is a fleet of its own, and grows nothing beside another's workers.
+        known = self._timed(known, known, snapshot)
         return FleetView(shared=heard.code != Code.NO_RIGHTS, refusal=heard, known=known)
+
+    def _timed(self, known: FleetKnown, before: FleetKnown, snapshot: Snapshot) -> FleetKnown:
+        boot_id = self.who.boot_id if self.who is not None else ""
+        return timed(known, before, boot_id, snapshot.now_seconds)
 
     def did(self, tick: HostTick, fleet: FleetDecision, steps: list[Step]) -> None:
         """Remember what the next beat tells."""
@@ -100,7 +124,19 @@ class FleetPart:
         ledger = self.sources.ledger
         if ledger is None or self.who is None:
             return tick.fleet, None
-        return await self._leading.planned(ledger, tick, memory, self.who.fleetd)
+        await self._tell_again(ledger)
+        own = report_of(tick, memory, self.who.fleetd, self._refused_lately())
+        return await self._leading.planned(ledger, tick, own)
+
+    async def _tell_again(self, ledger: Ledger) -> None:
+        """People's orders outlive a ledger that was lost."""
+        while self._lost:
+            about, text = next(iter(self._lost.items()))
+            try:
+                await ledger.order(about, text)
+            except SourceUnavailableError:
+                return
+            del self._lost[about]
 
     async def granted(
         self, tick: HostTick, plan: FleetDecision, scheduler: SchedulerDecision, memory: HostMemory
@@ -116,6 +152,8 @@ class FleetPart:
         if refusal is None:
             return Granted(host=host, scheduler=scheduler, plan=plan.plan, until_seconds=until)
         reason = refusal_reason(refusal, _waits_for(tick))
+        counts_until = self.sources.clock.now_seconds() + REFUSED_SECONDS
+        self._refused |= {s.profile: (reason.code.value, counts_until) for s in asked[count:] if s.profile}
         granted, refused = asked[:count], asked[count:]
         if any(step.key == SCHEDULER for step in refused):
             scheduler = structs.replace(scheduler, start=False, state=reason)
@@ -123,7 +161,8 @@ class FleetPart:
         host = carry_out(tick, fewer, scheduler, memory)
         if nobody_asked(tick, host.steps, granted):
             host = HostDecision(memory)  # it chose others: the next tick asks
-        clamps = tuple(_cut(reason, name, plan.plan, fewer, tick) for name in {s.profile for s in refused if s.profile})
+        cut = dict.fromkeys(step.profile for step in refused if step.profile)
+        clamps = tuple(_cut(reason, name, plan.plan, fewer, tick) for name in cut)
         return Granted(host=host, scheduler=scheduler, plan=fewer, until_seconds=until, clamps=clamps)
 
     async def _admitted(

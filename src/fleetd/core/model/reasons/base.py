@@ -51,6 +51,7 @@ class ClampCode(StrEnum):
     FLEET = "fleet"
     SHARED = "shared"
     NO_HOST = "no_host"
+    MAINTENANCE = "maintenance"
 
 
 ConnectionSource = Literal["postgres", "pgbouncer", "replica"]

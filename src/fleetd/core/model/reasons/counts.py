@@ -90,9 +90,13 @@ class AddedByHand(ClampReason, frozen=True, kw_only=True):
 
 
 class Paused(ClampReason, frozen=True, kw_only=True):
+    """`whole`: with every host of the fleet. `host`: this host, by an order that the fleet keeps; "": by its own."""
+
     code = ClampCode.PAUSED
     note: str | None  # what the person wrote
     person: Person | None = None
+    whole: bool = False
+    host: str = ""
 
 
 class TargetStopped(ClampReason, frozen=True, kw_only=True):
@@ -125,7 +129,16 @@ class UnitUnfit(ClampReason, frozen=True, kw_only=True):
     unfit: UnfitUnit
 
 
-HoldReason = TargetStopped | Paused | CodeChanged | UnitsUpgraded | MostQuietedByHand | UnitUnfit
+class UnderMaintenance(ClampReason, frozen=True, kw_only=True):
+    """Other hosts do this one's work meanwhile: it drains by the plan, and starts nothing."""
+
+    code = ClampCode.MAINTENANCE
+    host: str
+    note: str | None
+    person: Person | None = None
+
+
+HoldReason = TargetStopped | Paused | UnderMaintenance | CodeChanged | UnitsUpgraded | MostQuietedByHand | UnitUnfit
 
 
 class OomHold(ClampReason, frozen=True, kw_only=True):

@@ -83,6 +83,48 @@ class RestartTaken(Reason, frozen=True, kw_only=True):
     held: HoldReason | None = None  # what has to end first
 
 
+class FleetPauseTaken(Reason, frozen=True, kw_only=True):
+    """Of several hosts. `host`: "": of all of them, which are `hosts` now."""
+
+    for_seconds: float
+    note: str | None
+    host: str
+    hosts: int
+
+
+class FleetResumeTaken(Reason, frozen=True, kw_only=True):
+    """`hosts`: whose own pause ended besides that of all (`whole`). `here`: what else ended on this host."""
+
+    whole: bool
+    hosts: tuple[str, ...]
+    here: ResumeTaken | None = None
+
+
+class MaintenanceTaken(Reason, frozen=True, kw_only=True):
+    """`serving`: the other hosts that serve; () if it was forced."""
+
+    host: str
+    for_seconds: float
+    instances: int | None  # None: unknown
+    serving: tuple[str, ...]
+    scheduler: bool  # it holds the scheduler
+
+
+class MaintenanceEnded(Reason, frozen=True, kw_only=True):
+    host: str
+
+
+class HostForgotten(Reason, frozen=True, kw_only=True):
+    """`claims`: what its processes might have opened, by source. `orders`: about it, that ended."""
+
+    host: str
+    silent_seconds: float
+    claims: tuple[tuple[str, int], ...]
+    scheduler: bool
+    led: bool
+    orders: int
+
+
 Reply = (
     PauseTaken
     | ResumeTaken
@@ -94,4 +136,9 @@ Reply = (
     | DrainUnderWay
     | RestartTaken
     | RestartUnderWay
+    | FleetPauseTaken
+    | FleetResumeTaken
+    | MaintenanceTaken
+    | MaintenanceEnded
+    | HostForgotten
 )

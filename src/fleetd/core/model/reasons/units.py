@@ -177,6 +177,13 @@ class SchedulerSurplus(ClampReason, frozen=True, kw_only=True):
     process: ServingProcess | None = None  # None: an earlier version did not note it
 
 
+class SchedulerMoves(ClampReason, frozen=True, kw_only=True):
+    """This host is in maintenance, and `host` may start it."""
+
+    code = ClampCode.MAINTENANCE
+    host: str
+
+
 class StalledGoes(Reason, frozen=True, kw_only=True): ...
 
 
@@ -189,6 +196,7 @@ DrainCause = (
     | Unresponsive
     | EndedAsFailed
     | SchedulerSurplus
+    | SchedulerMoves
     | StalledGoes
 )
 
@@ -352,6 +360,12 @@ class SchedulerTooYoung(Reason, frozen=True, kw_only=True):
 class SchedulerBetween(Reason, frozen=True, kw_only=True): ...
 
 
+class RollsElsewhere(Reason, frozen=True, kw_only=True):
+    """Of several hosts one at a time replaces instances. `host`: whose turn it is; "": nobody's yet."""
+
+    host: str
+
+
 class RolloutGivenUp(Reason, frozen=True, kw_only=True):
     key: InstanceKey
     cause: FailureCause
@@ -374,6 +388,7 @@ RolloutWait = (
     | NextNotRendered
     | SchedulerTooYoung
     | SchedulerBetween
+    | RollsElsewhere
     | RolloutGivenUp
 )
 

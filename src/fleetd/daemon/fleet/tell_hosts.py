@@ -1,0 +1,111 @@
+"""Tell of every host of the fleet, on demand: a follower is told of the others by nobody, so the ledger is read.
+
+Law 3: what can't be read is said to be unknown. The asked host itself is always told, from its own last tick.
+"""
+
+from __future__ import annotations
+
+from msgspec import structs
+
+from fleetd.core.fleet.calls import Told
+from fleetd.core.fleet.orders import KeptOrder, kept_orders
+from fleetd.core.fleet.state import LedgerState
+from fleetd.core.model.hosts import FleetHosts, HostOfFleet, OrderOfFleet, ProfileOfHost
+from fleetd.core.sharing.report import HostReport, read, report_of, written
+from fleetd.daemon.tell_fleet import host_status
+from fleetd.daemon.tick import TickResult
+from fleetd.errors import SourceUnavailableError
+from fleetd.ports import Ledger
+from fleetd.words.formatting import who
+
+
+async def fleet_hosts(result: TickResult, ledger: Ledger | None, fleetd: str) -> FleetHosts:
+    """Every host of the fleet. `result`: of the last tick; `fleetd`: this one's version. Raises nothing foreseeable."""
+    if ledger is None:
+        return structs.replace(_own_only(result, fleetd, ""), alone=True)
+    try:
+        state = await ledger.read()
+    except SourceUnavailableError as error:
+        return _own_only(result, fleetd, str(error))
+    if state is None:
+        return _own_only(result, fleetd, "the fleet's ledger in Redis is empty; each host tells with its next tick")
+    return of_ledger(state, result.tick.policy.host)
+
+
+def of_ledger(state: LedgerState, host: str) -> FleetHosts:
+    """As the ledger has them. `host`: which was asked."""
+    orders = kept_orders(state.orders, state.clock_ms)
+    maintained = {o.host for o in orders if o.kind == "maintenance"}
+    leader = state.lease.host if state.lease.until_ms > state.clock_ms else ""
+    holder = state.slot.holder if state.slot.unit != "gone" else ""
+    hosts = []
+    for name, entry in sorted(state.hosts.items()):
+        told = Told(
+            silent_ms=max(0, state.clock_ms - entry.beat_ms),
+            gone=entry.gone,
+            record=entry.record,
+            claims=state.claims.get(name, {}),
+        )
+        found = _host(name, told)
+        hosts.append(
+            structs.replace(found, leads=name == leader, scheduler=name == holder, maintenance=name in maintained)
+        )
+    gathering = None
+    if state.gathering_ms is not None:
+        untold = (h for h, e in state.hosts.items() if not e.gone and e.told_generation != state.generation)
+        gathering = tuple(sorted(untold))
+    return FleetHosts(
+        host=host,
+        leader=leader,
+        scheduler_host=holder,
+        gathering=gathering,
+        hosts=tuple(hosts),
+        orders=tuple(_order(order, state.clock_ms) for order in orders),
+    )
+
+
+def _own_only(result: TickResult, fleetd: str, problem: str) -> FleetHosts:
+    """This host by its own last tick, and the others by name only."""
+    tick, view = result.tick, result.tick.fleet
+    own = tick.policy.host
+    record = written(report_of(tick, result.host.memory, fleetd))
+    told = structs.replace(_host(own, Told(silent_ms=0, gone=False, record=record, claims={})), claims_connections=None)
+    others = (HostOfFleet(host=name) for name in view.known.members if name != own) if problem else ()
+    return FleetHosts(
+        host=own,
+        leader="",
+        scheduler_host="",
+        gathering=None,
+        hosts=tuple(sorted((told, *others), key=lambda h: h.host)),
+        problem=problem,
+    )
+
+
+def _host(name: str, told: Told) -> HostOfFleet:
+    found, report = host_status(name, told), read(told.record, name)
+    profiles = () if report is None else tuple(_profile(report, place) for place in range(len(report.profiles)))
+    fields = {field: getattr(found, field) for field in found.__struct_fields__}
+    return HostOfFleet(**fields, profiles=profiles)
+
+
+def _profile(report: HostReport, place: int) -> ProfileOfHost:
+    profile = report.profiles[place]
+    return ProfileOfHost(
+        name=profile.name,
+        queues=tuple(queue for queue, _ in report.queues_of(profile)),
+        running_instances=profile.running,
+        min_instances=profile.min_instances,
+        max_instances=profile.max_instances,
+    )
+
+
+def _order(kept: KeptOrder, clock_ms: int) -> OrderOfFleet:
+    order = kept.order
+    note = f": {order.note}" if order.note else ""
+    said = "paused" if kept.kind == "pause" else "in maintenance"
+    return OrderOfFleet(
+        kind="pause" if kept.kind == "pause" else "maintenance",
+        host=kept.host,
+        sentence=f"{said}, ordered by {who(order.person)}{note}",
+        seconds_left=(order.until_ms - clock_ms) / 1000,
+    )

@@ -1,0 +1,65 @@
+"""The screen of `fleetctl hosts`."""
+
+from __future__ import annotations
+
+import pytest
+
+from fleetd.cli.screens.hosts import hosts_screen, maintenance_screen
+from fleetd.cli.screens.status import status_screen
+from fleetd.cli.terminal.lines import Page
+from fleetd.cli.terminal.symbols import ASCII, UNICODE, Symbols
+from fleetd.core.model.hosts import FleetHosts, HostOfFleet
+from tests.support.builders.fleet_hosts import host, of_several, three
+from tests.support.builders.status_healthy import healthy
+
+
+def drawn(fleet: FleetHosts, width: int = 100) -> str:
+    return "\n".join(line.plain for line in hosts_screen(fleet, Page(width, UNICODE)))
+
+
+@pytest.mark.parametrize("symbols", [UNICODE, ASCII], ids=["unicode", "ascii"])
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
+def test_no_line_is_wider_than_the_terminal(width: int, symbols: Symbols) -> None:
+    for screen in (hosts_screen, maintenance_screen):
+        assert all(line.cell_len <= width for line in screen(three(), Page(width, symbols)))
+
+
+def test_a_host_is_lost_late_gone_or_unknown() -> None:
+    late, lost, gone = host("w1", silent_seconds=30.0), host("w2", silent_seconds=90.0), host("w3", gone=True)
+    said = drawn(three(hosts=(late, lost, gone, HostOfFleet(host="w4")), orders=()))
+    assert "30 s ago" in said
+    assert "lost" in said
+    assert "gone" in said
+    assert "fleetctl hosts forget w2" in said
+    assert "3 hosts; w1 leads" in said
+
+
+def test_why_others_are_unknown_comes_first() -> None:
+    said = drawn(three(problem="Redis at 10.0.0.5:6379 refuses connections", hosts=(host("w2"),), orders=()))
+    assert said.splitlines()[0].endswith("What other hosts do is unknown: Redis at 10.0.0.5:6379 refuses connections.")
+    alone = drawn(three(alone=True, hosts=(host("w2"),), orders=()))
+    assert 'w2 is alone: fleet.ledger = "local"' in alone
+
+
+def test_gathering_says_whose_answer_is_waited_for() -> None:
+    assert "the answer of w3 is waited for" in " ".join(drawn(three(gathering=("w3",))).split())
+
+
+def test_names_cannot_control_the_terminal() -> None:
+    assert "\x1b" not in drawn(three(hosts=(host("w1\x1b[2J", held="\x1b[2J", mastodon="\u202e"),)))
+
+
+def test_only_hosts_in_maintenance_are_listed_among_them() -> None:
+    said = "\n".join(line.plain for line in maintenance_screen(three(), Page(140, UNICODE)))
+    assert "w2" in said
+    assert "w1" not in said
+    assert "fleetctl maintenance w2 --end ends it" in said
+    nothing = maintenance_screen(three(orders=()), Page(100, UNICODE))
+    assert [line.plain for line in nothing] == ["✔ No host is in maintenance."]
+
+
+def test_status_names_the_fleet_only_if_there_are_several_hosts() -> None:
+    page = Page(100, UNICODE)
+    several = "\n".join(line.plain for line in status_screen(of_several(), page, height=None))
+    assert "fleet: 3 hosts, w1 leads, scheduler on w1" in several
+    assert "fleet:" not in "\n".join(line.plain for line in status_screen(healthy(), page, height=None))

@@ -1,0 +1,235 @@
+"""Orders to a fleet of several hosts, and what each of them tells of the others, on real Tickers."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec import structs
+
+from fleetd.core.instances.orders import Pause, Restart, Resume
+from fleetd.core.model.person import Person
+from fleetd.core.model.policy_tables import Policy, SchedulerPolicy
+from fleetd.core.sharing.fleet_orders import EndMaintenance, ForgetHost, Maintenance, PauseHost, ResumeHost
+from fleetd.errors import OrderRefusedError
+from tests.support.fleet.several import Fleet
+from tests.support.world.ports import BY_HAND, policy, strict
+
+ALICE = Person(user="root", login="alice")
+
+
+def host(name: str, *, low: int = 1, high: int = 4, place: str = "auto") -> Policy:
+    scheduler = SchedulerPolicy(place=place, takeover_seconds=300.0, threads=5, db_pool=7)  # type: ignore[arg-type]
+    rules = policy(strict(numbers="1-4", low=low, high=high), scheduler=scheduler, pace=BY_HAND)
+    return structs.replace(rules, host=name)
+
+
+def two(seconds: float = 400.0, **options: object) -> Fleet:
+    """w1 and w2, with their instances up and one scheduler."""
+    fleet = Fleet(host("w1", **options), host("w2", **options))  # type: ignore[arg-type]
+    fleet.run(seconds)
+    return fleet
+
+
+def test_every_host_is_told_from_any_of_them() -> None:
+    fleet = two()
+    for asked in ("w1", "w2"):
+        told = fleet.hosts(asked)
+        assert (told.host, told.problem, told.leader) == (asked, "", "w1")
+        assert [(h.host, h.instances, h.fleetd, h.leads) for h in told.hosts] == [
+            ("w1", 1, "9", True),
+            ("w2", 1, "9", False),
+        ]
+        assert all(h.silent_seconds is not None and h.silent_seconds <= 10.0 for h in told.hosts)
+        assert told.hosts[1].profiles[0].name == "default-first"
+        assert [told.scheduler_host] == fleet.scheduler()
+
+
+def test_without_redis_the_others_are_named_and_unknown() -> None:
+    fleet = two()
+    fleet.shared.up = False
+    fleet.tick()
+    told = fleet.hosts("w2")
+    assert "can't be reached" in told.problem
+    assert [(h.host, h.instances) for h in told.hosts] == [("w1", None), ("w2", 1)]
+
+
+def test_a_host_with_a_local_ledger_says_that_it_is_alone() -> None:
+    fleet = two()
+    fleet.rigs["w2"].sources.ledger = None
+    fleet.tick()
+    told = fleet.hosts("w2")
+    assert told.alone
+    assert [h.host for h in told.hosts] == ["w2"]
+
+
+def test_a_host_that_beats_is_not_forgotten_and_a_lost_one_is_freed() -> None:
+    fleet = two()
+    for name, words in (("w2", "w2 has beaten"), ("w1", "w1 is this host"), ("w9", "there are: w1, w2")):
+        with pytest.raises(OrderRefusedError, match=words):
+            fleet.order("w1", ForgetHost(host=name))
+    fleet.order("w1", PauseHost(host="w2"), ALICE)
+    fleet.rigs["w2"].on = False
+    fleet.run(70.0)
+    said = fleet.order("w1", ForgetHost(host="w2"), ALICE)
+    assert "w2 is forgotten" in said
+    assert "1 order about it" in said
+    fleet.tick()
+    assert [h.host for h in fleet.hosts("w1").hosts] == ["w1"]
+
+
+def test_a_pause_holds_the_whole_fleet_and_survives_a_restart_without_redis() -> None:
+    fleet = two()
+    said = fleet.order("w2", Pause(for_seconds=3600.0, reason="moving the database"), ALICE)
+    assert "The whole fleet (2 hosts) is paused" in said
+    fleet.worlds["w1"].enqueue("default", 5000)
+    fleet.run(60.0)
+    assert [fleet.running(h) for h in ("w1", "w2")] == [1, 1]
+    for name in ("w1", "w2"):
+        [hold] = fleet.status(name).holds
+        assert hold.kind == "pause"
+        assert "the whole fleet is paused by root (sudo alice): moving the database" in hold.sentence
+        [override] = fleet.status(name).overrides
+        assert (override.kind, override.what) == ("pause", "all hosts")
+    fleet.shared.up = False
+    fleet.rigs["w1"].start_fleetd()
+    fleet.run(10.0)
+    assert [hold.kind for hold in fleet.status("w1").holds] == ["pause"]
+    fleet.shared.up = True
+    fleet.run(400.0)
+    assert "the pause of the whole fleet has ended" in fleet.order("w1", Resume(), ALICE)
+    fleet.run(100.0)
+    assert fleet.status("w2").holds == ()
+    assert sum(fleet.running(h) for h in ("w1", "w2")) > 2
+
+
+def test_a_pause_of_one_host_is_ordered_on_another() -> None:
+    fleet = two()
+    fleet.order("w1", PauseHost(host="w2"))
+    fleet.worlds["w1"].enqueue("default", 5000)
+    fleet.run(100.0)
+    assert fleet.running("w2") == 1
+    assert fleet.running("w1") > 1
+    [hold] = fleet.status("w2").holds
+    assert "`fleetctl resume --host w2` ends it" in hold.sentence
+    assert fleet.status("w1").holds == ()
+    with pytest.raises(OrderRefusedError, match="nothing to resume"):
+        fleet.order("w2", ResumeHost(host="w1"))
+    assert "the pause of w2 has ended" in fleet.order("w1", ResumeHost(host="w2"))
+
+
+def test_a_pause_ends_by_itself_also_while_redis_is_away() -> None:
+    fleet = two()
+    fleet.order("w1", Pause(for_seconds=120.0))
+    fleet.tick()
+    assert fleet.status("w2").holds
+    fleet.shared.up = False
+    fleet.run(130.0)
+    assert fleet.status("w2").holds == ()
+
+
+def test_without_redis_only_this_host_can_be_paused() -> None:
+    fleet = two()
+    fleet.shared.up = False
+    fleet.tick()
+    with pytest.raises(OrderRefusedError, match=r"fleetctl pause --host w1"):
+        fleet.order("w1", Pause())
+    assert "Paused for" in fleet.order("w1", PauseHost(host="w1"))
+    fleet.tick()
+    assert [hold.kind for hold in fleet.status("w1").holds] == ["pause"]
+
+
+def test_maintenance_moves_the_work_then_the_scheduler_and_a_boot_is_drained_again() -> None:
+    fleet = two(low=2)
+    [had] = fleet.scheduler()
+    other = "w2" if had == "w1" else "w1"
+    said = fleet.order(other, Maintenance(host=had, for_seconds=86400.0, reason="new kernel"), ALICE)
+    assert f"move to {other}" in said
+    assert "then its scheduler" in said
+    for _ in range(80):
+        fleet.tick()
+        assert len(fleet.scheduler()) <= 1
+        assert fleet.scheduler() != [other] or fleet.running(had) == 0, "the scheduler goes last"
+    assert fleet.running(had) == 0
+    assert fleet.running(other) >= 2
+    assert fleet.scheduler() == [other]
+    [hold] = fleet.status(had).holds
+    assert hold.kind == "maintenance"
+    assert "by root (sudo alice): new kernel" in hold.sentence
+    fleet.worlds[had].reboot((1, 2))
+    assert fleet.running(had) == 2
+    fleet.run(300.0)
+    assert fleet.running(had) == 0
+    assert [hold.kind for hold in fleet.status(had).holds] == ["maintenance"]
+    told = {h.host: h for h in fleet.hosts(other).hosts}
+    assert told[had].maintenance
+    fleet.order(had, EndMaintenance(host=had))
+    fleet.run(100.0)
+    assert fleet.running(had) >= 2
+    assert fleet.scheduler() == [other], "it does not move back by itself"
+
+
+def test_the_last_host_is_left_by_force_only() -> None:
+    fleet = two()
+    fleet.order("w1", Maintenance(host="w1"))
+    with pytest.raises(OrderRefusedError, match="w2 is the last one"):
+        fleet.order("w1", Maintenance(host="w2"))
+    fleet.order("w1", Maintenance(host="w2", force=True))
+    fleet.run(400.0)
+    assert fleet.running("w2") == 0
+    assert fleet.running("w1") == 1, "not forced, so it stays while no other serves"
+
+
+def replacing(fleet: Fleet) -> list[str]:
+    """Hosts on which an instance drains or boots."""
+    found = []
+    for name, world in fleet.worlds.items():
+        units = [unit for key, unit in world.units.items() if key]
+        quiet = any(u.state == "active" and u.process is not None and u.process.quiet for u in units)
+        if quiet or any(u.state in ("activating", "deactivating") for u in units):
+            found.append(name)
+    return found
+
+
+def test_one_host_at_a_time_replaces_its_instances() -> None:
+    fleet = two(low=2)
+    before = {h: {k: u.process for k, u in w.units.items() if u.process} for h, w in fleet.worlds.items()}
+    for name in ("w1", "w2"):
+        assert "to restart" in fleet.order(name, Restart())
+    waited = ""
+    for _ in range(150):
+        fleet.tick()
+        assert len(replacing(fleet)) <= 1
+        waits = [fleet.status(h).rollout for h in ("w1", "w2")]
+        waited += " ".join(rollout.sentence for rollout in waits if rollout is not None)
+    for name, world in fleet.worlds.items():
+        assert not [k for k, u in world.units.items() if u.process in before[name].values() and u.process], name
+        ended = fleet.status(name).rollout
+        assert ended is not None
+        assert ended.ended == "done"
+    assert "w1 replaces instances now; of several hosts one at a time does" in waited
+
+
+def test_orders_outlive_a_ledger_that_is_lost() -> None:
+    fleet = two()
+    fleet.order("w1", Pause(for_seconds=3600.0))
+    fleet.order("w1", Maintenance(host="w2"))
+    fleet.run(10.0)
+    fleet.shared.memory.state = None
+    fleet.run(60.0)
+    assert [order.kind for order in fleet.hosts("w2").orders] == ["maintenance", "pause"]
+    assert [hold.kind for hold in fleet.status("w2").holds] == ["pause", "maintenance"]
+    fleet.order("w2", Resume())
+    fleet.run(60.0)
+    assert [hold.kind for hold in fleet.status("w2").holds] == ["maintenance"]
+    assert fleet.status("w1").holds == ()
+
+
+def test_a_host_that_is_lost_in_mid_restart_keeps_nobody_from_one() -> None:
+    fleet = two(low=2)
+    fleet.order("w1", Restart())
+    fleet.run(30.0)
+    fleet.order("w2", Restart())
+    fleet.rigs["w1"].on = False
+    fleet.run(600.0)
+    ended = fleet.status("w2").rollout
+    assert ended is not None
+    assert ended.ended == "done"
