@@ -15,7 +15,7 @@ from lab.jobs.load import Load, Phase
 from lab.setup import mastodon
 from tests.support.lab.many_hosts import Many, booted
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 THREADS = 4
 
