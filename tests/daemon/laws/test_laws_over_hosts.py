@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.fleet_world.fleet import HostSettings
-from tests.support.fleet_world.laws import ComesBack, NoJobLost, OneScheduler, UnknownHolds, WithinBudget
+from tests.support.fleet_world.laws import ComesBack, NoJobLost, OneScheduler, PeopleFirst, UnknownHolds, WithinBudget
 from tests.support.fleet_world.storm import FleetStorm, Schedule, fleets, schedules
 from tests.support.storm.storm import steady
 
-LAWS = (OneScheduler, WithinBudget, UnknownHolds, NoJobLost, ComesBack)
+LAWS = (OneScheduler, WithinBudget, UnknownHolds, NoJobLost, PeopleFirst, ComesBack)
 ROOM = st.integers(4, 14)
 
 
