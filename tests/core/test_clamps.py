@@ -242,7 +242,7 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ClampCode.MAX: (lambda: decide(policy(), busy=40).clamps, "max is 6"),
     ClampCode.TOLERANCE: (
         lambda: decide(policy(), running=2, busy=8, memory=nearly()).clamps,
-        "what is needed is within 10% of what runs, so nothing changes",
+        "the threads it needs are within 10% of those it has, so nothing changes",
     ),
     ClampCode.HOLD_WINDOW: (
         lambda: decide(policy(), running=4, memory=watched(4)).clamps,

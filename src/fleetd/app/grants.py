@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Sequence
 
 from fleetd.adapters.database.login import own_role_line
+from fleetd.adapters.ledger.rights import RIGHTS, key_right
 from fleetd.adapters.sidekiq.rights import rights
 from fleetd.app.endpoints import Endpoints
 from fleetd.app.route import OWN_ROLE
@@ -39,6 +40,7 @@ def grants(endpoints: Endpoints, passwords: tuple[str, str, str]) -> tuple[Grant
 
 def _redis(redis: RedisSettings, password: str) -> Grant:
     words = ["ACL", "SETUSER", OWN_ROLE, "reset", "on", f">{password}", *rights(redis.key_prefix)]
+    words += [*RIGHTS, key_right(redis.key_prefix)]
     where: list[str] = []
     place: list[tuple[str, object]]
     if redis.unix_socket:
@@ -58,7 +60,8 @@ def _redis(redis: RedisSettings, password: str) -> Grant:
     notes = [
         "as a user who may: add --user and -a, or --askpass",
         "ACL SAVE, or CONFIG REWRITE where no aclfile is set: else it is gone with the next start of Redis",
-        "Redis 6: ~* for %R~*, without |setname and |usage, and without the last two words",
+        "Redis 6: ~* for %R~*, without |setname and |usage, and without the words that begin with %RW",
+        'the last four words are for a fleet of several hosts; with fleet.ledger = "local" they are not needed',
     ]
     if redis.sentinel_master:
         notes.append("on each server of that primary, since users are not replicated; Sentinels keep their own login")

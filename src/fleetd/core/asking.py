@@ -7,6 +7,7 @@ started: the plan is lowered by it, and the host decides again.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from msgspec import structs
 
@@ -66,8 +67,15 @@ def first_beat(policy: Policy, who: Self, known: FleetKnown) -> Beat:
     )
 
 
-def beat_of(tick: HostTick, fleet: FleetDecision, steps: list[Step], memory: HostMemory, who: Self) -> Beat:
-    """What this host tells after a tick, with what it started in it."""
+def beat_of(
+    tick: HostTick,
+    fleet: FleetDecision,
+    steps: list[Step],
+    memory: HostMemory,
+    who: Self,
+    refused: Mapping[str, str] | None = None,
+) -> Beat:
+    """What this host tells after a tick, with what it started in it. `refused`: see report_of."""
     sources = memory.fleet.sources
     return structs.replace(
         first_beat(tick.policy, who, memory.fleet),
@@ -77,7 +85,7 @@ def beat_of(tick: HostTick, fleet: FleetDecision, steps: list[Step], memory: Hos
         claims=own_claims(tick, fleet.claims, steps, sources),
         missing=missing_to_min(tick, steps, sources),
         scheduler=scheduler_claim(tick, sources),
-        record=written(report_of(tick, memory, who.fleetd)),
+        record=written(report_of(tick, memory, who.fleetd, refused or {})),
         ended=ended(tick, fleet.claims),
     )
 

@@ -52,6 +52,13 @@ def test_what_any_host_may_open_on_its_way_to_min_is_set_aside(ledger: Kept) -> 
     assert ledger.admit("w2", start(), missing={"pg": 10}) == Admitted(granted=1)  # it says what is missing now
 
 
+def test_who_can_not_tell_its_claims_can_not_tell_what_is_missing_either(ledger: Kept) -> None:
+    ledger.beat("w2", missing={"pg": 20}, scheduler={"pg": 5})
+    ledger.beat("w2", claims=None)
+    entry = ledger.state.hosts["w2"]
+    assert (entry.missing, entry.scheduler) == ({"pg": 20}, {"pg": 5})
+
+
 def test_one_scheduler_of_the_fleet_is_set_aside_until_it_runs(ledger: Kept) -> None:
     for host in ("w1", "w2"):
         ledger.beat(host, scheduler={"pg": 16})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -36,9 +36,13 @@ class StillLoop(asyncio.SelectorEventLoop):
         return 0.0
 
 
-async def _one_by_one(*readings: Awaitable[Any]) -> list[Any]:
+async def _one_by_one(*readings: Coroutine[Any, Any, Any]) -> list[Any]:
     """None of the readings waits, unless its whole host stands still."""
-    return [await reading for reading in readings]
+    try:
+        return [await reading for reading in readings]
+    finally:
+        for reading in readings:  # fleetd died in one of them
+            reading.close()
 
 
 _NO_DEADLINE = nullcontext()
@@ -93,7 +97,9 @@ class HostDatabase(FakeDatabase):
         if not self.rig.machine.postgres_up:
             raise SourceUnavailableError("Postgres at 127.0.0.1:5432 refuses connections")
         self.rig.others_read = self.rig.machine.shared.other_clients
-        return structs.replace(database_facts(self.rig.machine.shared), identity="postgres:1")
+        facts = database_facts(self.rig.machine.shared)
+        named = {name: count for name, count in facts.worker_connections.items() if count}
+        return structs.replace(facts, worker_connections=named, identity="postgres:1")
 
 
 class HostUnits(FakeUnits):

@@ -10,7 +10,8 @@ from tests.support.world.world import World
 
 #: CLOCK_BOOTTIME when fleetd's first tick can come after a boot.
 BOOTED_SECONDS = 12.0
-#: After about so long a silence the ledger may drop what is left of a host, if nothing is seen of it.
+#: After about so long a silence the ledger may drop what is left of a host, if nothing is seen of it; and so long after
+#: it lost what it knew, nobody waits for a host any more.
 SILENT_SECONDS_MIN = 280.0
 
 
@@ -40,6 +41,7 @@ class HostWorld(World):
         self.told_as_of: float | None = None
         self.told_missing = 0
         self.silent_seconds = 0.0
+        self.untold_seconds: float | None = None  # since the ledger may have lost what it told
         self.last_away: tuple[float, float] = (0.0, 0.0)  # when it last came back from that, and after how long
         shared.hosts.append(self)
         self.link()
@@ -81,8 +83,10 @@ class HostWorld(World):
         self.link()
         if self.shared.redis_up and self.shared.redis_writable:
             self.silent_seconds += 1.0
-            if self.silent_seconds > SILENT_SECONDS_MIN:
-                self.told_as_of = None
+            if self.untold_seconds is not None:
+                self.untold_seconds += 1.0
+                if self.untold_seconds > SILENT_SECONDS_MIN:
+                    self.told_as_of = self.untold_seconds = None
         if self.frozen or not self.powered:
             return
         for unit in self.units.values():
@@ -112,7 +116,12 @@ class HostWorld(World):
     def told(self, seen: tuple[float, int] | None) -> None:
         """The ledger took a beat that tells what ran then, and what was missing to `min`."""
         self.told_as_of, self.told_missing = (None, 0) if seen is None else seen
-        self.silent_seconds = 0.0
+        self.silent_seconds, self.untold_seconds = 0.0, None
+
+    @property
+    def silent(self) -> bool:
+        """Whether the ledger may drop what is not seen of this host."""
+        return self.silent_seconds > SILENT_SECONDS_MIN
 
     @property
     def missing_connections(self) -> int:

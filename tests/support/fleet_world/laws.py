@@ -19,6 +19,7 @@ UNHEARD_SECONDS = 45.0
 #: A clock that was set, ticks and beats add this to a time that was watched.
 SLACK_SECONDS = 35.0
 SURPLUS_TICKS = 2
+GATHERING_SECONDS_MAX = 330
 
 
 def takeover_seconds(storm: FleetStorm) -> float:
@@ -95,7 +96,7 @@ class WithinBudget(FleetCheck):
 
 
 def _claims(host: HostWorld) -> dict[str, int]:
-    """What is open or may be opened, of what somebody can know."""
+    """What is open or may be opened, of what somebody can know. One open connection keeps the whole claim."""
     found = {}
     for unit in host.units.values():
         process = unit.process
@@ -103,13 +104,13 @@ def _claims(host: HostWorld) -> dict[str, int]:
             continue
         told = host.told_as_of
         known = told is not None and (unit.key in host.by_fleetd or process.started_at <= told)
-        found[process.name] = process.claim if known else process.opened
+        found[process.name] = process.claim if known and (process.opened or not host.silent) else process.opened
     return found
 
 
 def _missing(host: HostWorld) -> int:
     """What a host may still start on its way up to `min`, as far as it has told."""
-    return 0 if host.told_as_of is None else min(host.missing_connections, host.told_missing)
+    return 0 if host.told_as_of is None or host.silent else min(host.missing_connections, host.told_missing)
 
 
 class UnknownHolds(FleetCheck):
@@ -133,7 +134,7 @@ class NoJobLost(FleetCheck):
         assert storm.shared.all_accounted
 
 
-class PeopleFirst(FleetCheck):
+class OrdersHold(FleetCheck):
     """Law 6: who has heard of a pause, or that it is in maintenance, starts no instance."""
 
     def __init__(self) -> None:
@@ -191,6 +192,11 @@ class GrowsAgain(FleetCheck):
         storm.shared.max_connections = 400
         storm.end_orders()
         storm.fleet.advance(70)  # the number of others' connections is trusted again
+        for _ in range(GATHERING_SECONDS_MAX // 10):
+            state = storm.fleet.ledger.state
+            if state is not None and state.gathering_ms is None:
+                break
+            storm.fleet.advance(10)  # a host that will not come back is waited for
         for rig in storm.up():
             storm.want(rig, rig.machine.policy.profiles[0].max_instances)
         slowest = max(rig.machine.policy.pace.tick_seconds for rig in storm.rigs)
@@ -201,3 +207,40 @@ class GrowsAgain(FleetCheck):
             kept = {n for n in profile.numbers if n in memory.people.pins or n in memory.units.failures}
             serving = rig.serving(profile.name)
             assert serving >= profile.max_instances - len(kept), f"{rig.machine.name} has {serving} instances"
+
+
+class PeopleFirst(FleetCheck):
+    """Law 6: an instance that a person stopped is not started again, whoever leads."""
+
+    def __init__(self) -> None:
+        self.stopped: dict[tuple[str, int], float] = {}  # until when, by the host's clock
+        self.unnoticed: set[tuple[str, int]] = set()  # since then its fleetd has not completed a tick
+
+    def on_event(self, storm: FleetStorm, name: str, rig: HostRig, detail: int) -> None:
+        host, number = rig.machine, storm.number(rig, detail)
+        if name in {"power_lost", "boot", "join"}:
+            self._forget({key for key in self.stopped if key[0] == host.name})
+        elif name in {"kill_fleetd", "stop_fleetd", "crash_in_tick"}:
+            self._forget({key for key in self.unnoticed if key[0] == host.name})
+        elif name in {"hand_start", "hand_stop", "kill_worker"}:
+            self._forget({(host.name, number)})
+        if name != "hand_stop" or not rig.runs or rig.waits or host.frozen or not host.powered or rig.hit is not None:
+            return
+        memory = rig.ticker.host_memory
+        ours = number in memory.drains or number in memory.starts or number in memory.units.failures
+        if memory.units.seen.get(number) == "active" and host.units[number].state == "active" and not ours:
+            kept_seconds = host.policy.pace.pin_seconds
+            self.stopped[host.name, number] = rig.clock.now_seconds() + kept_seconds
+            self.unnoticed.add((host.name, number))
+
+    def _forget(self, keys: set[tuple[str, int]]) -> None:
+        self.unnoticed -= keys
+        self.stopped = {key: until for key, until in self.stopped.items() if key not in keys}
+
+    def before_step(self, storm: FleetStorm, rig: HostRig, step: Step) -> None:
+        until = self.stopped.get((rig.machine.name, step.key), 0.0)
+        kept = step.verb == "start" and rig.clock.now_seconds() < until
+        assert not kept, f"{rig.machine.name} starts {step.unit}, which a person stopped"
+
+    def after_tick(self, storm: FleetStorm, rig: HostRig, result: TickResult) -> None:
+        self.unnoticed = {key for key in self.unnoticed if key[0] != rig.machine.name}

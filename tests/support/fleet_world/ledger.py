@@ -47,7 +47,7 @@ class SharedLedger:
         """What hosts have told may be lost."""
         for host in self.shared.hosts:
             if isinstance(host, HostWorld):
-                host.told_as_of = None
+                host.untold_seconds = 0.0
 
     def beat(self, call: Beat) -> BeatReply | Refusal:
         state, answer = rules.beat(self.state, call, self.shared.server)

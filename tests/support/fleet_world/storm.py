@@ -69,12 +69,12 @@ def host_settings() -> st.SearchStrategy[HostSettings]:
     )
 
 
-def fleets() -> st.SearchStrategy[list[HostSettings]]:
-    return st.lists(host_settings(), min_size=2, max_size=4)
+def fleets(*, hosts_max: int = 4) -> st.SearchStrategy[list[HostSettings]]:
+    return st.lists(host_settings(), min_size=2, max_size=hosts_max)
 
 
 def schedules(names: Sequence[str] = EVERYTHING, *, events: int = 12) -> st.SearchStrategy[Schedule]:
-    event = st.tuples(st.sampled_from(names), st.integers(0, 4), st.integers(0, 19))
+    event = st.tuples(st.sampled_from(names), st.integers(0, 4), st.integers(0, 39))
     return st.lists(st.tuples(st.integers(0, 12), event), min_size=events - 6, max_size=events)
 
 
@@ -142,6 +142,7 @@ class FleetStorm:
             if rig.machine.powered:
                 self._start_fleetd(rig, 0)
         self.fleet.link()
+        self.fleet.advance(1)
 
     def up(self) -> list[HostRig]:
         """The hosts with power."""
@@ -162,12 +163,21 @@ class FleetStorm:
         """FLUSHALL, or a restart without a dump, which has another run_id."""
         self.orders.clear()  # hosts that are away now may miss them
         self.shared.loses_everything()
+        self._nobody_remembers()
         self.fleet.ledger.flush()
         if detail % 2:
             self.shared.another_server()
 
+    def _nobody_remembers(self) -> None:
+        """A host that no other has heard of yet is forgotten with the ledger."""
+        for rig in self.rigs:
+            others = (r.ticker.host_memory.fleet.members for r in self.rigs if r is not rig)
+            if not any(rig.machine.name in members for members in others):
+                rig.machine.told_as_of = None
+
     def _fail_over(self, rig: HostRig, detail: int) -> None:
         self.orders.clear()
+        self._nobody_remembers()
         self.fleet.ledger.fail_over(detail % 7)
         self.shared.loses_beats(2.0)
 
@@ -201,7 +211,7 @@ class FleetStorm:
             rig.hit = Hit(POINTS[detail % len(POINTS)], what, seconds)
 
     def _freeze_in_tick(self, rig: HostRig, detail: int) -> None:
-        self._hit(rig, detail, "freeze", FREEZES[detail % len(FREEZES)])
+        self._hit(rig, detail, "freeze", (9.0, 25.0, 70.0, 110.0, 400.0)[detail // len(POINTS) % 5])
 
     def _crash_in_tick(self, rig: HostRig, detail: int) -> None:
         self._hit(rig, detail, "crash", 0.0)
@@ -350,7 +360,7 @@ class FleetStorm:
             host.kill_worker(SCHEDULER)
 
     def _surge(self, rig: HostRig, detail: int) -> None:
-        self.shared.enqueue("default", 20 + 10 * detail)
+        self.shared.enqueue("default", 2 + 5 * detail)
 
     def _busy(self, rig: HostRig, detail: int) -> None:
         self.shared.rates = {"default": 0.5 + detail / 10}

@@ -81,8 +81,9 @@ local function take_host(call, record, claims)
     fit = call.fit,
     plan_format = call.plan_format,
     gone = false,
-    missing = checked_by_source(call.missing, 'missing'),
-    scheduler = checked_by_source(call.scheduler, 'scheduler'),
+    -- A fleetd that has just begun, or can't read its units, does not know what it may have to start.
+    missing = checked_by_source(claims and call.missing or before.missing, 'missing'),
+    scheduler = checked_by_source(claims and call.scheduler or before.scheduler, 'scheduler'),
   })
   changes['record:' .. host] = record
   if claims then changes['claims:' .. host] = claims end
@@ -107,6 +108,8 @@ local function see_scheduler(call)
   local own, seen = call.own_scheduler, call.schedulers
   if own == 'there' and ledger.holder ~= call.host and may_adopt(call) then
     ledger.holder, ledger.unit = call.host, 'there'
+  elseif own == 'kept' and ledger.holder == '' then
+    ledger.holder, ledger.unit = call.host, 'kept' -- the ledger forgot that a person stopped it, or never knew
   elseif ledger.holder == call.host and own ~= 'unknown' then
     ledger.unit = own
   end

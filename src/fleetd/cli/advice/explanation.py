@@ -48,6 +48,7 @@ WHAT_TO_DO = {
     ClampCode.STALLED: "see to the jobs; [stuck] replace = true drains such an instance by itself",
     ClampCode.LONG_JOB: "wait until that job has ended; fleetctl drain N ends an instance that hangs in it",
     ClampCode.UNDRAINABLE: "see that its unit's main process is Sidekiq itself, or passes signals on",
+    ClampCode.FLEET: "the sentence says what to do; see docs/several-hosts.md",
     ClampCode.NO_HOST: "raise max and instances of the profile on a host, end what holds one, or add a host",
     ClampCode.REDIS_NOT_WRITABLE: "let Redis take writes again: its log says why it does not",
 }

@@ -31,6 +31,8 @@ def after_beat(state: LedgerState, call: Beat) -> Slot:
     holder, unit = slot.holder, slot.unit
     if call.own_scheduler == "there" and holder != call.host and _may_adopt(state, call):
         holder, unit = call.host, "there"
+    elif call.own_scheduler == "kept" and holder == "":
+        holder, unit = call.host, "kept"  # the ledger forgot that a person stopped it, or never knew
     elif holder == call.host and call.own_scheduler != "unknown":
         unit = call.own_scheduler
     ours = holder == call.host and call.own_scheduler != "gone"

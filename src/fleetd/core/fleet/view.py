@@ -41,6 +41,8 @@ class FleetKnown(Value, frozen=True, kw_only=True):
             )
         else:
             known = structs.replace(known, members_version=reply.members_version, orders_version=reply.orders_version)
+        if reply.gathering is not None:  # the first answer after it has all members, and none that is forgotten
+            known = structs.replace(known, members_version=None)
         return structs.replace(
             known,
             generation=reply.generation,

@@ -12,7 +12,6 @@ from fleetd.core.fleet.calls import BeatReply, Commit
 from fleetd.core.fleet.orders import in_maintenance
 from fleetd.core.fleet.state import Planned
 from fleetd.core.fleet.view import FleetView, Share
-from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.model.bounds import impossible_in
 from fleetd.core.model.facts import Value
@@ -20,7 +19,7 @@ from fleetd.core.plan import PLAN_TICKS
 from fleetd.core.sharing.fleet_plan import FleetPlan, clamps_of, read, written
 from fleetd.core.sharing.leading import FleetShared, SharingMemory, leaving, plan_fleet
 from fleetd.core.sharing.merged import there
-from fleetd.core.sharing.report import report_of
+from fleetd.core.sharing.report import HostReport
 from fleetd.errors import SourceUnavailableError
 from fleetd.ports import Ledger
 
@@ -41,19 +40,17 @@ class Leading:
         self._committed: _Committed | None = None
         self._read: tuple[str, FleetPlan | None] = ("", None)  # the plan as written, and the same decoded
 
-    async def planned(
-        self, ledger: Ledger, tick: HostTick, memory: HostMemory, version: str
-    ) -> tuple[FleetView, FleetShared | None]:
+    async def planned(self, ledger: Ledger, tick: HostTick, own: HostReport) -> tuple[FleetView, FleetShared | None]:
         """The view with this host's part of the plan; and the plan that was made, if this host leads.
 
-        `version`: of this fleetd.
+        `own`: this host's report.
         """
         view, reply = tick.fleet, tick.fleet.settled
         if reply is None or view.alone:
             return view, None
         if reply.token is None:
             return _with_plan(tick, self._others_plan(tick, reply)), None
-        shared = self._decided(tick, memory, reply, version)
+        shared = self._decided(tick, own, reply)
         planned = await self._commit(ledger, shared, reply, reply.token)
         if planned is None:
             return view, None
@@ -69,10 +66,10 @@ class Leading:
             self._read = planned.plan, read(planned.plan)
         return self._read[1]
 
-    def _decided(self, tick: HostTick, memory: HostMemory, reply: BeatReply, version: str) -> FleetShared:
+    def _decided(self, tick: HostTick, own: HostReport, reply: BeatReply) -> FleetShared:
         previous, remembered = self._before(tick, reply)
         forced = {host: heard.order.force for host, heard in in_maintenance(tick.fleet, tick.now_seconds).items()}
-        maintenance, own, told = leaving(forced, report_of(tick, memory, version), there(reply.told or {}))
+        maintenance, own, told = leaving(forced, own, there(reply.told or {}))
         return plan_fleet(
             tick,
             own,

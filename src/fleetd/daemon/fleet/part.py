@@ -17,12 +17,13 @@ from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.host_tick import HostDecision, HostTick
 from fleetd.core.instances.scheduler import SchedulerDecision
 from fleetd.core.model.decision import Clamp, Plan, Step
-from fleetd.core.model.facts import Snapshot, Value
+from fleetd.core.model.facts import Snapshot, Unknown, Value
 from fleetd.core.model.identity import SCHEDULER
 from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.reasons.base import ClampReason
 from fleetd.core.plan import FleetDecision
 from fleetd.core.sharing.leading import FleetShared
+from fleetd.core.sharing.report import report_of
 from fleetd.daemon.fleet.leading import Leading
 from fleetd.daemon.observe import Sources
 from fleetd.errors import SourceUnavailableError
@@ -30,6 +31,8 @@ from fleetd.ports import Ledger
 
 #: How long after it was asked for a start may be carried out.
 GRANT_SECONDS = 10.0
+#: How long a profile that was not granted counts as such for the leader.
+REFUSED_SECONDS = 60.0
 
 
 class Granted(Value, frozen=True, kw_only=True, gc=True):
@@ -58,6 +61,9 @@ class FleetPart:
         self.sources = sources
         self.who = who
         self._leading = Leading()
+        self._refused: dict[
+            str, tuple[str, float]
+        ] = {}  # profiles not granted lately: the code, and until when it counts
         self._lost: dict[str, str] = {}  # orders that the ledger lost
         self._last: tuple[HostTick, FleetDecision, list[Step]] | None = None
 
@@ -70,9 +76,16 @@ class FleetPart:
             self._beat = first_beat(policy, self.who, memory.fleet)
         else:
             tick, fleet, steps = self._last
-            self._beat = beat_of(structs.replace(tick, policy=policy), fleet, steps, memory, self.who)
+            tick = structs.replace(tick, policy=policy)
+            self._beat = beat_of(tick, fleet, steps, memory, self.who, self._refused_lately())
         self._beat = structs.replace(self._beat, sent_ms=self._sent_ms())
         ledger.say(self._beat)
+
+    def _refused_lately(self) -> dict[str, str]:
+        """So that the leader does not offer the same host the same again in each tick."""
+        now = self.sources.clock.now_seconds()
+        self._refused = {name: (code, until) for name, (code, until) in self._refused.items() if until > now}
+        return {name: code for name, (code, _) in self._refused.items()}
 
     def _sent_ms(self) -> int:
         """So that the ledger takes no call that was overtaken by a later one."""
@@ -89,9 +102,11 @@ class FleetPart:
             before, known = known, known.heard(heard)
             known = structs.replace(known, orders={**self._lost, **known.orders})
             known = self._timed(known, before, snapshot)
+            if isinstance(snapshot.sidekiq, Unknown):  # they came together: what is too old of one is of the other
+                return FleetView(shared=True, refusal=_no_ledger(snapshot.sidekiq.why), known=known)
             return FleetView(shared=True, reply=heard, told=self._beat.own_scheduler, known=known)
         if heard is None:
-            heard = Refusal(code=Code.NO_LEDGER, about=self.sources.ledger.fault() or "")
+            heard = _no_ledger(self.sources.ledger.fault() or "")
         # Without the right to write there, this host is a fleet of its own, and grows nothing beside another's workers.
         known = self._timed(known, known, snapshot)
         return FleetView(shared=heard.code != Code.NO_RIGHTS, refusal=heard, known=known)
@@ -110,7 +125,8 @@ class FleetPart:
         if ledger is None or self.who is None:
             return tick.fleet, None
         await self._tell_again(ledger)
-        return await self._leading.planned(ledger, tick, memory, self.who.fleetd)
+        own = report_of(tick, memory, self.who.fleetd, self._refused_lately())
+        return await self._leading.planned(ledger, tick, own)
 
     async def _tell_again(self, ledger: Ledger) -> None:
         """People's orders outlive a ledger that was lost."""
@@ -136,6 +152,8 @@ class FleetPart:
         if refusal is None:
             return Granted(host=host, scheduler=scheduler, plan=plan.plan, until_seconds=until)
         reason = refusal_reason(refusal, _waits_for(tick))
+        counts_until = self.sources.clock.now_seconds() + REFUSED_SECONDS
+        self._refused |= {s.profile: (reason.code.value, counts_until) for s in asked[count:] if s.profile}
         granted, refused = asked[:count], asked[count:]
         if any(step.key == SCHEDULER for step in refused):
             scheduler = structs.replace(scheduler, start=False, state=reason)
@@ -143,7 +161,8 @@ class FleetPart:
         host = carry_out(tick, fewer, scheduler, memory)
         if nobody_asked(tick, host.steps, granted):
             host = HostDecision(memory)  # it chose others: the next tick asks
-        clamps = tuple(_cut(reason, name, plan.plan, fewer, tick) for name in {s.profile for s in refused if s.profile})
+        cut = dict.fromkeys(step.profile for step in refused if step.profile)
+        clamps = tuple(_cut(reason, name, plan.plan, fewer, tick) for name in cut)
         return Granted(host=host, scheduler=scheduler, plan=fewer, until_seconds=until, clamps=clamps)
 
     async def _admitted(
@@ -156,8 +175,12 @@ class FleetPart:
         try:
             answer = await ledger.admit(structs.replace(call, sent_ms=self._sent_ms()))
         except SourceUnavailableError as error:
-            return 0, Refusal(code=Code.NO_LEDGER, about=str(error))
+            return 0, _no_ledger(str(error))
         return answer.granted, answer.refusal
+
+
+def _no_ledger(why: str) -> Refusal:
+    return Refusal(code=Code.NO_LEDGER, about=why)
 
 
 def _waits_for(tick: HostTick) -> tuple[str, ...]:
