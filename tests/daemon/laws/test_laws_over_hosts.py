@@ -12,6 +12,7 @@ from tests.support.fleet_world.laws import (
     GrowsAgain,
     NoJobLost,
     OneScheduler,
+    OrdersHold,
     PeopleFirst,
     UnknownHolds,
     WithinBudget,
@@ -19,7 +20,7 @@ from tests.support.fleet_world.laws import (
 from tests.support.fleet_world.storm import CONNECTIONS, EVERYTHING, SCHEDULERS, FleetStorm, Schedule, fleets, schedules
 from tests.support.storm.storm import steady
 
-LAWS = (OneScheduler, WithinBudget, UnknownHolds, NoJobLost, PeopleFirst, ComesBack)
+LAWS = (OneScheduler, WithinBudget, UnknownHolds, NoJobLost, PeopleFirst, OrdersHold, ComesBack)
 ROOM = st.integers(4, 16)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from fleetd.core.fleet.calls import BeatReply
+from fleetd.core.fleet.orders import about_maintenance, about_pause
 from fleetd.core.model.decision import Step
 from fleetd.core.model.identity import SCHEDULER
 from fleetd.core.model.reasons import PinKind
@@ -132,6 +134,26 @@ class NoJobLost(FleetCheck):
         assert storm.shared.all_accounted
 
 
+class OrdersHold(FleetCheck):
+    """Law 6: who has heard of a pause, or that it is in maintenance, starts no instance."""
+
+    def __init__(self) -> None:
+        self.heard: dict[str, float] = {}  # by host: when its last tick began in which the ledger answered
+
+    def before_step(self, storm: FleetStorm, rig: HostRig, step: Step) -> None:
+        name, now = rig.machine.name, storm.shared.now
+        if step.verb != "start" or step.key == SCHEDULER:
+            return
+        for about in (about_pause(), about_pause(name), about_maintenance(name)):
+            at, until = storm.orders.get(about, (0.0, 0.0))
+            heard = self.heard.get(name, 0.0) > at
+            assert not (heard and now < until), f"{name} starts @{step.key} although it heard of {about!r}"
+
+    def after_tick(self, storm: FleetStorm, rig: HostRig, result: TickResult) -> None:
+        if isinstance(result.tick.fleet.reply, BeatReply):
+            self.heard[rig.machine.name] = storm.shared.now - result.duration_seconds
+
+
 class ComesBack(FleetCheck):
     """Once all faults have ended there is exactly one scheduler, soon."""
 
@@ -144,6 +166,7 @@ class ComesBack(FleetCheck):
         while left > 0 and not self._settled(storm, bool(able)):
             storm.fleet.advance(5)
             left -= 5
+            storm.end_orders()
             for rig in storm.rigs:
                 self._release(storm, rig)
         count = len(self._running(storm))
@@ -167,6 +190,7 @@ class GrowsAgain(FleetCheck):
 
     def at_end(self, storm: FleetStorm) -> None:
         storm.shared.max_connections = 400
+        storm.end_orders()
         storm.fleet.advance(70)  # the number of others' connections is trusted again
         for _ in range(GATHERING_SECONDS_MAX // 10):
             state = storm.fleet.ledger.state

@@ -64,6 +64,11 @@ class SharedLedger:
         self.keep(state)
         return refusal
 
+    def order(self, about: str, what: str | None) -> Refusal | None:
+        state, refusal = rules.order(self.state, about, what)
+        self.keep(state)
+        return refusal
+
     def forget(self, host: str) -> Refusal | None:
         state, refusal = rules.forget(self.state, host)
         self.keep(state)
@@ -145,9 +150,7 @@ class HostLedger:
 
     async def order(self, about: str, what: str | None) -> Refusal | None:
         self._write()
-        state, refusal = rules.order(self.ledger.state, about, what)
-        self.ledger.keep(state)
-        return refusal
+        return self.ledger.order(about, what)
 
     async def forget(self, host: str) -> Refusal | None:
         self._write()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from hypothesis import strategies as st
 
+from fleetd.core.fleet.orders import FleetOrder, about_maintenance, about_pause, written
 from fleetd.core.instances.orders import ReleaseInstance, SetInstances
 from fleetd.core.model.decision import Step
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
@@ -27,7 +28,10 @@ PARTITIONS = ("cut_from_redis", "cut_from_redis", "cut_from_postgres", *2 * ("he
 HITS = ("freeze_in_tick", "crash_in_tick", "answer_lost", "command_late")
 HOSTS = ("freeze", "power_lost", "boot", "boot", "join", "forget")
 FLEETD = ("kill_fleetd", "stop_fleetd", *2 * ("start_fleetd",))
-PEOPLE = ("hand_start", "hand_stop", "hand_start_scheduler", "hand_stop_scheduler", *2 * ("set",), "auto")
+PEOPLE = (
+    *("hand_start", "hand_stop", "hand_start_scheduler", "hand_stop_scheduler", *2 * ("set",), "auto"),
+    *("pause_fleet", "pause_host", "maintain", "maintain", "end_orders"),
+)
 WORKERS = ("kill_worker", "kill_scheduler", "surge", "busy", "calm")
 EVERYTHING = (*REDIS, *POSTGRES, *PARTITIONS, *2 * HITS, *HOSTS, *FLEETD, *3 * PEOPLE, *WORKERS)
 #: Storms in which schedulers come and go.
@@ -95,6 +99,7 @@ class FleetStorm:
         """`room`: for how many processes the database has connections, besides those of others."""
         self.fleet = Fleet(settings, max_connections=5 + 3 + 20 + 7 * room)
         self.shared, self.rigs = self.fleet.shared, self.fleet.rigs
+        self.orders: dict[str, tuple[float, float]] = {}  # in force: since when, and at least until when
         self.checks = [make() for make in checks]
         self.fleet.watch(self._before_step, self._after_tick)
 
@@ -128,6 +133,7 @@ class FleetStorm:
         self.shared.postgres_refuses = False
         self.shared.other_clients = 20
         self.shared.max_connections += 70
+        self.end_orders()
         for rig in self.rigs:
             self._heal(rig, 0)
             if rig.machine.frozen:
@@ -155,6 +161,7 @@ class FleetStorm:
 
     def _flush(self, rig: HostRig, detail: int) -> None:
         """FLUSHALL, or a restart without a dump, which has another run_id."""
+        self.orders.clear()  # hosts that are away now may miss them
         self.shared.loses_everything()
         self._nobody_remembers()
         self.fleet.ledger.flush()
@@ -169,6 +176,7 @@ class FleetStorm:
                 rig.machine.told_as_of = None
 
     def _fail_over(self, rig: HostRig, detail: int) -> None:
+        self.orders.clear()
         self._nobody_remembers()
         self.fleet.ledger.fail_over(detail % 7)
         self.shared.loses_beats(2.0)
@@ -301,6 +309,32 @@ class FleetStorm:
     def _set_none(self, rig: HostRig, detail: int) -> None:
         for other in self.rigs:
             self._set(other, 4)
+
+    def _tell_fleet(self, about: str, seconds: float) -> None:
+        """A person's order to the fleet, given on a host that reaches the ledger."""
+        ledger = self.fleet.ledger
+        if ledger.state is not None and self.shared.redis_up and self.shared.redis_writable:
+            order = FleetOrder(until_ms=ledger.state.clock_ms + round(1000 * seconds), force=True)
+            ledger.order(about, written(order))
+            self.orders[about] = self.shared.now, self.shared.now + 0.9 * seconds
+
+    def _pause_fleet(self, rig: HostRig, detail: int) -> None:
+        self._tell_fleet(about_pause(), 30.0 + 40 * (detail % 5))
+
+    def _pause_host(self, rig: HostRig, detail: int) -> None:
+        self._tell_fleet(about_pause(rig.machine.name), 30.0 + 40 * (detail % 5))
+
+    def _maintain(self, rig: HostRig, detail: int) -> None:
+        self._tell_fleet(about_maintenance(rig.machine.name), 60.0 + 100 * (detail % 5))
+
+    def _end_orders(self, rig: HostRig, detail: int) -> None:
+        self.end_orders()
+
+    def end_orders(self) -> None:
+        """People end all orders to the fleet."""
+        self.orders.clear()
+        for about in self.fleet.ledger.state.orders if self.fleet.ledger.state is not None else ():
+            self.fleet.ledger.order(about, None)
 
     def _auto(self, rig: HostRig, detail: int) -> None:
         self._order(rig, SetInstances(profile="default", instances=None))

@@ -136,7 +136,7 @@ def _left(tick: HostTick, profile: Profile, needed: Needed | None, running: int,
         for clamp in share.clamps:
             clamps.add(clamp.reason, profile.name, before=clamp.before_instances, after=clamp.after_instances)
         before, after = share.desired_instances, share.desired_instances
-    elif tick.fleet.alone and tick.constraints.last_may_go and needed is not None:
+    elif tick.fleet.alone and tick.constraints.last_may_go and needed is not None and not tick.policy.observes:
         after = 0
     after = min(running, max(after, tick.kept_by_hand[profile.name]))
     if maintenance is not None and after != before:

@@ -61,7 +61,9 @@ def read(text: str) -> FleetOrder | None:
             return None
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError):
         return None
-    return order if order.note is None or order.note.isprintable() else None
+    names = () if order.person is None else (order.person.user, order.person.login)
+    shown = [order.note or "", *names]  # to people, as it is
+    return order if all(text.isprintable() and len(text) <= NOTE_CHARACTERS_MAX for text in shown) else None
 
 
 def timed(known: FleetKnown, before: FleetKnown, boot_id: str, now_seconds: float) -> FleetKnown:

@@ -35,7 +35,7 @@ async def ordered(ticker: Ticker, order: Order, person: Person | None) -> reason
         if _is_own(ticker, order):  # as on a single host: it needs no ledger
             return ticker.order(order, person)
         raise OrderRefusedError(_unreachable(order, ticker.policy.host, str(error))) from error
-    return answered(changes, _obeyed_here(ticker, order, person))
+    return answered(changes, _obeyed_here(ticker, order, person, needed=not changes.writes))
 
 
 async def _judged(ticker: Ticker, ledger: Ledger, order: OrderToFleet, person: Person | None) -> LedgerChanges:
@@ -58,13 +58,15 @@ def _taken(refusal: Refusal | None) -> None:
         raise OrderRefusedError(sentence(refusal_reason(refusal, ())))
 
 
-def _obeyed_here(ticker: Ticker, order: Order, person: Person | None) -> reasons.Reply | None:
-    """What a resume ends on this host besides; None: nothing."""
+def _obeyed_here(ticker: Ticker, order: Order, person: Person | None, *, needed: bool) -> reasons.Reply | None:
+    """What a resume ends on this host besides; None: nothing. `needed`: else it is refused, as it ended nothing."""
     if not isinstance(order, Resume) and not (isinstance(order, ResumeHost) and _is_own(ticker, order)):
         return None
     try:
         return ticker.order(order, person)
     except OrderRefusedError:
+        if needed:
+            raise
         return None
 
 
