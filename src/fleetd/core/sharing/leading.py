@@ -11,8 +11,9 @@ from msgspec import structs
 
 from fleetd.core.demand.cause import need_of
 from fleetd.core.demand.desired import HoldWindow, desired_instances
-from fleetd.core.demand.needed import DemandMemory, Needed, needed_instances, remember
-from fleetd.core.demand.unserved import UnservedMemory, remember_unserved, unserved
+from fleetd.core.demand.fold import fold
+from fleetd.core.demand.needed import DemandMemory, Needed
+from fleetd.core.demand.unserved import UnservedMemory, unserved
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamp, Clamps
@@ -114,13 +115,8 @@ def plan_fleet(
 
 
 def _needed(tick: HostTick, memory: SharingMemory) -> tuple[Needed | None, SharingMemory]:
-    if tick.sidekiq is None:
-        return None, memory
-    silent = {v.profile for v in tick.active if v.lacks_heartbeat}
-    queues = frozenset(q for p in tick.policy.profiles if p.name in silent for q, _ in p.queues)
-    demand = remember(tick.policy, memory.demand, tick.sidekiq, tick.now_seconds, queues)
-    lone = remember_unserved(tick.policy, memory.unserved, tick.sidekiq, tick.now_seconds)
-    return needed_instances(tick, tick.sidekiq, demand), structs.replace(memory, demand=demand, unserved=lone)
+    needed, demand, unserved_memory = fold(tick, memory.demand, memory.unserved)
+    return needed, structs.replace(memory, demand=demand, unserved=unserved_memory)
 
 
 def _counts(
