@@ -79,7 +79,7 @@ def play(campaign: Campaign, *, stock: bool, boot_seconds: float, say: Progress 
         loader.wait(timeout=campaign.seconds + PATIENCE_SECONDS)
         ended_at = time.time()
         say(f"{ended_at - began_at:4.0f} s: no more jobs come")
-        hosts.worker.wait_until("no job is left", lambda: _idle(hosts), timeout=_SETTLE_SECONDS)
+        hosts.worker.wait_until("no job is left", lambda: _settled(hosts), timeout=_SETTLE_SECONDS)
         seconds = time.monotonic() - began
         processes = life.processes(hosts.worker)
         runs = records.runs([hosts.worker])
@@ -107,6 +107,11 @@ def sentence(outcome: Outcome) -> str:
         f"{len(outcome.pushed_back)} runs pushed back, {len(outcome.too_soon)} before the deadline; "
         f"never fewer than {outcome.least_serving} instances served"
     )
+
+
+def _settled(hosts: TwoHosts) -> bool:
+    """Whether no job is under way. The last one may have begun after the last heartbeats, which then call all idle."""
+    return _idle(hosts) and records.tally(hosts.main).settled
 
 
 def _idle(hosts: TwoHosts) -> bool:
