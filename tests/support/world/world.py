@@ -287,8 +287,10 @@ class World:
         return process
 
     def vanish(self, process: Process, *, killed: bool = False) -> None:
-        """End a process elsewhere. `killed`: its heartbeat stays until it expires."""
+        """End a process elsewhere, with the jobs it works on. `killed`: its heartbeat stays until it expires."""
         self.elsewhere.remove(process)
+        self.lost_otherwise += len(process.jobs)
+        process.jobs = []
         process.alive = False
         if killed or not self.redis_up:
             self.ghosts.append(process)
