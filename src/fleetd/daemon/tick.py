@@ -153,7 +153,7 @@ class Ticker:
         self.planned = fleet.memory if wishes is None else wishes.fleet.memory
 
         scheduler, memory = decide_scheduler(tick, memory, within_budget=fleet.within_budget)
-        granted = await self.part.granted(tick, fleet, scheduler, memory)
+        granted = await self.part.granted(tick, fleet, scheduler, memory, asks=not self.only_tries)
         host = granted.host
         if self.policy.observes:
             host = only_ordered(tick, memory, host)

@@ -15,6 +15,7 @@ from fleetd.core.model import reasons
 from fleetd.core.model.identity import SCHEDULER, TARGET_UNIT, InstanceKey, key_text, unit_name
 from fleetd.words.connections import CONNECTION_REASONS
 from fleetd.words.deaths import died_sentence
+from fleetd.words.demand import DEMAND
 from fleetd.words.evidence import EVIDENCE
 from fleetd.words.fleet import FLEET_REASONS
 from fleetd.words.formatting import (
@@ -32,9 +33,6 @@ from fleetd.words.replies import REPLIES, restart_taken, set_taken
 from fleetd.words.scheduler import SCHEDULER_REASONS
 from fleetd.words.sharing import SHARING
 from fleetd.words.units import unfit_words
-
-#: Queues that one sentence names.
-_NAMED_MAX = 10
 
 _CHANGES = {
     reasons.Change.CONFIGURATION: "its settings in fleetd.toml changed",
@@ -171,29 +169,6 @@ def _queries_wait(r: reasons.QueriesWait) -> str:
     return f"{r.stalled_queries} of {queries} in Postgres {wait} for locks or I/O"
 
 
-def _queue_needs(r: reasons.QueueNeeds) -> str:
-    takes = "would never catch up" if r.lasts_seconds is None else f"would take {r.lasts_seconds:,.0f} s"
-    jobs = f"{r.length_jobs:,} {'job waits' if r.length_jobs == 1 else 'jobs wait'}"
-    jobs += f" behind {r.behind_jobs:,} of {r.behind_queue}" if r.behind_queue else ""
-    waits = "it is unknown for how long" if r.latency_seconds is None else f"the oldest for {r.latency_seconds:,.0f} s"
-    return f"{r.queue}: {jobs}, {waits} (target {r.target_seconds:g} s); what runs {takes}"
-
-
-def _queues_unserved(r: reasons.QueuesUnserved) -> str:
-    named = ", ".join(f"{one.queue} ({times(one.length_jobs, 'job')})" for one in r.queues[:_NAMED_MAX])
-    left = len(r.queues) - _NAMED_MAX
-    more = f" and {times(left, 'more queue')}" if left > 0 else ""
-    them = "it" if len(r.queues) == 1 else "them"
-    return f"no process serves {named}{more}, and no profile here would: add {them} to a profile's queues"
-
-
-def _keeps_busy(r: reasons.KeepsBusy) -> str:
-    if not r.threads:
-        return "its queues keep hardly a thread busy"
-    said = ", ".join(f"{queue} {threads:.0f}" for queue, threads in r.threads)
-    return f"threads kept busy: {said}{f', others {r.rest_threads:.0f}' if r.rest_threads >= 0.5 else ''}"
-
-
 def _run(instances: int) -> str:
     return f"{instances} {'runs' if instances == 1 else 'run'}"
 
@@ -201,11 +176,6 @@ def _run(instances: int) -> str:
 def _too_many_run(r: reasons.TooManyRun) -> str:
     run = "runs" if r.running_instances == 1 else "run"
     return f"{r.running_instances} of {r.profile} {run}, {are(r.admitted_instances)} wanted"
-
-
-def _overflows(r: reasons.OverflowsHere) -> str:
-    threads = times(round(r.threads), "thread of it comes", "threads of it come")
-    return f"{', '.join(r.from_profiles)} can't carry all of its work: {threads} here"
 
 
 def _wanted(r: reasons.Wanted) -> str:
@@ -318,30 +288,6 @@ def _drained(keys: tuple[InstanceKey, ...]) -> str:
 
 
 _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
-    # how many
-    reasons.AtMin: "min is {min_instances}",
-    reasons.AtMax: "max is {max_instances}",
-    reasons.WithinTolerance: "the threads it needs are within {tolerance:.0%} of those it has, so nothing changes",
-    reasons.ShrinksByTheMean: "for going down, the mean of the last minutes plus {tolerance:.0%} is what counts",
-    reasons.LatencyUnknown: "queue latency is unknown: nothing stops, nothing grows above min",
-    reasons.SetWhileLatencyUnknown: "queue latency is unknown: nothing stops",
-    reasons.QueuesUnreadable: "none of it stops while {queues:list} can't be read",
-    reasons.HeartbeatsMissing: (
-        lambda r: (
-            f"none of it stops while {names(r.keys)} {'has' if len(r.keys) == 1 else 'have'} no heartbeat in Redis"
-        )
-    ),
-    reasons.HeartbeatGarbled: "a heartbeat in Redis can't be understood, so what its process does is unknown",
-    reasons.QueuesLate: "none of it stops while {queues:list} waits longer than its target",
-    reasons.JustGrew: "it has just grown: none of it stops for another {left_seconds:.0f} s",
-    reasons.WithinHoldWindow: ("needed within the last {window_seconds:.0f} s: kept for another {left_seconds:.0f} s"),
-    reasons.SetByPeople: "set to {instances} by {person:who}",
-    reasons.TakenAwayByHand: "{instances} stopped or quieted by people: left so, and not replaced",
-    reasons.AddedByHand: "{instances} started or pinned by people: kept, and no other is stopped in exchange",
-    reasons.QueueNeeds: _queue_needs,
-    reasons.KeepsBusy: _keeps_busy,
-    reasons.OverflowsHere: _overflows,
-    reasons.QueuesUnserved: _queues_unserved,
     reasons.Wanted: _wanted,
     # what holds the host
     reasons.TargetStopped: _target_stopped,
@@ -487,6 +433,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
         "{key:unit} was killed for memory: an instance is now taken to need {grown_bytes:mib}, and none is added"
     ),
     reasons.RolloutEnded: _rollout_ended,
+    **DEMAND,
     **EVIDENCE,
     **FLEET_REASONS,
     **REPLIES,

@@ -114,10 +114,8 @@ def count_claims(tick: HostTick, processes: ProcessClaims) -> Claims:
     by_name = {application_name(v.key, policy.host): v.claim_connections for v in tick.active}
     scheduler = application_name(SCHEDULER, policy.host)
     slot = tick.fleet.slot
-    held_elsewhere = slot is not None and slot.holder not in (
-        "",
-        policy.host,
-    )  # the ledger sets one aside for all hosts
+    # If another host holds it, the ledger sets one aside for all hosts.
+    held_elsewhere = slot is not None and slot.holder not in ("", policy.host)
     if policy.scheduler.place != "elsewhere" and not held_elsewhere:
         by_name[scheduler] = max(by_name.get(scheduler, 0), policy.scheduler.claim_connections)
     observed = [

@@ -44,7 +44,7 @@ def beat(state: LedgerState | None, call: Beat, server: Server) -> tuple[LedgerS
     state = _with_lease(state, call)
     if _leads(state, call):
         state = _without_ended(state, call)
-    if state.gathering_ms is not None and not _waits(state):
+    if state.gathering_ms is not None and not waits_for(state):
         state = structs.replace(state, gathering_ms=None)
     return state, _reply(state, call)
 
@@ -172,7 +172,7 @@ def _without_ended(state: LedgerState, call: Beat) -> LedgerState:
     return structs.replace(state, hosts=hosts, claims=claims, members_version=version)
 
 
-def _waits(state: LedgerState) -> tuple[str, ...]:
+def waits_for(state: LedgerState) -> tuple[str, ...]:
     """The hosts that gathering still waits for; ("",): only for its shortest time. Empty: it is over."""
     begun = state.clock_ms if state.gathering_ms is None else state.gathering_ms
     age = state.clock_ms - begun
@@ -197,7 +197,7 @@ def _reply(state: LedgerState, call: Beat) -> BeatReply:
     return BeatReply(
         generation=state.generation,
         clock_ms=state.clock_ms,
-        gathering=None if state.gathering_ms is None else _waits(state),
+        gathering=None if state.gathering_ms is None else waits_for(state),
         leader=state.lease.host,
         token=state.lease.token if leads else None,
         alone=_alone(state, call.host),

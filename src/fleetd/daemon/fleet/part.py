@@ -33,6 +33,8 @@ from fleetd.ports import Ledger
 GRANT_SECONDS = 10.0
 #: How long a profile that was not granted counts as such for the leader.
 REFUSED_SECONDS = 60.0
+#: Orders that one tick tells to a ledger that has lost them.
+TOLD_AGAIN_MAX = 4
 
 
 class Granted(Value, frozen=True, kw_only=True, gc=True):
@@ -61,9 +63,8 @@ class FleetPart:
         self.sources = sources
         self.who = who
         self._leading = Leading()
-        self._refused: dict[
-            str, tuple[str, float]
-        ] = {}  # profiles not granted lately: the code, and until when it counts
+        #: By profile that was not granted lately: the code, and until when it counts.
+        self._refused: dict[str, tuple[str, float]] = {}
         self._lost: dict[str, str] = {}  # orders that the ledger lost
         self._last: tuple[HostTick, FleetDecision, list[Step]] | None = None
 
@@ -129,9 +130,8 @@ class FleetPart:
         return await self._leading.planned(ledger, tick, own)
 
     async def _tell_again(self, ledger: Ledger) -> None:
-        """People's orders outlive a ledger that was lost."""
-        while self._lost:
-            about, text = next(iter(self._lost.items()))
+        """People's orders outlive a ledger that was lost. A few a tick, as each may take its whole deadline (law 7)."""
+        for about, text in list(self._lost.items())[:TOLD_AGAIN_MAX]:
             try:
                 await ledger.order(about, text)
             except SourceUnavailableError:
@@ -139,11 +139,14 @@ class FleetPart:
             del self._lost[about]
 
     async def granted(
-        self, tick: HostTick, plan: FleetDecision, scheduler: SchedulerDecision, memory: HostMemory
+        self, tick: HostTick, plan: FleetDecision, scheduler: SchedulerDecision, memory: HostMemory, *, asks: bool
     ) -> Granted:
-        """The host's decision, without the starts that the ledger does not grant."""
+        """The host's decision, without the starts that the ledger does not grant.
+
+        `asks`: whether what is decided will be done; nothing is claimed, and no slot is taken, for what is only tried.
+        """
         host = carry_out(tick, plan.plan, scheduler, memory)
-        asked = beyond_min(tick, host.steps) if tick.fleet.shared else []
+        asked = beyond_min(tick, host.steps) if tick.fleet.shared and asks else []
         until = plan.plan.expires_at_seconds
         if not asked:
             return Granted(host=host, scheduler=scheduler, plan=plan.plan, until_seconds=until)

@@ -9,6 +9,7 @@ from msgspec import structs
 
 from fleetd.core.fleet.calls import Told
 from fleetd.core.fleet.orders import KeptOrder, kept_orders
+from fleetd.core.fleet.rules import waits_for
 from fleetd.core.fleet.state import LedgerState
 from fleetd.core.model.hosts import FleetHosts, HostOfFleet, OrderOfFleet, ProfileOfHost
 from fleetd.core.sharing.report import HostReport, read, report_of, written
@@ -52,8 +53,7 @@ def of_ledger(state: LedgerState, host: str) -> FleetHosts:
         )
     gathering = None
     if state.gathering_ms is not None:
-        untold = (h for h, e in state.hosts.items() if not e.gone and e.told_generation != state.generation)
-        gathering = tuple(sorted(untold))
+        gathering = tuple(host for host in waits_for(state) if host)
     return FleetHosts(
         host=host,
         leader=leader,
