@@ -56,7 +56,7 @@ def without_own_claims_in_admit(patch: pytest.MonkeyPatch) -> None:
 
 
 def without_gathering(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(rules, "_waits", lambda state: ())
+    patch.setattr(rules, "waits_for", lambda state: ())
 
 
 def without_remembered_members(patch: pytest.MonkeyPatch) -> None:
