@@ -290,7 +290,7 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ClampCode.FLEET: (
         lambda: under(HostConstraints(refusal=OtherHostsSeen(hosts=("w2",)))),
         "workers of w2 are seen, but this host shares no ledger with them, so nothing grows: set "
-        'fleet.ledger = "redis" on every host, and let its Redis user write fleetd:*',
+        'fleet.ledger = "redis" on every host, and let its Redis user write fleetd:ledger',
     ),
     ClampCode.SHARED: (by_the_leader, "the plan of w2, which leads the fleet, is for another min or max of this host"),
     ClampCode.MAINTENANCE: (

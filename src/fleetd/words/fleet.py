@@ -68,7 +68,7 @@ FLEET_REASONS: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.AskedTooLate: "the fleet's ledger changed just before the start; the next tick asks again",
     reasons.OtherHostsSeen: (
         "workers of {hosts:list} are seen, but this host shares no ledger with them, so nothing grows: set "
-        'fleet.ledger = "redis" on every host, and let its Redis user write fleetd:*'
+        'fleet.ledger = "redis" on every host, and let its Redis user write fleetd:ledger'
     ),
     reasons.PlanMissing: _plan_missing,
     reasons.PlannedByLeader: "the plan of {leader}, which leads the fleet, is for another min or max of this host",
