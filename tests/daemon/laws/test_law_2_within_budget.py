@@ -5,11 +5,13 @@ from __future__ import annotations
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy_tables import PacePolicy
 from fleetd.core.model.reasons.scheduler import SchedulerOverBudget
+from tests.support.fleet.several import Fleet
 from tests.support.laws.laws import WithinBudget
 from tests.support.storm.storm import Storm
 from tests.support.world.fleets import (
     QUICK,
     surge,
+    tight,
     with_scheduler,
 )
 from tests.support.world.ports import Rig, policy, strict, weighted
@@ -47,11 +49,21 @@ def test_law_2_connections_that_are_not_opened_yet_are_claimed() -> None:
     assert rig.serving() == 4
 
 
-def test_law_2_processes_of_other_hosts_and_unconfigured_numbers_count() -> None:
+def test_law_2_processes_of_unconfigured_numbers_count() -> None:
     rig = surge(policy(strict(numbers="1-6"), pace=QUICK), 31)
-    rig.world.appear("w2", "default", key=InstanceKey(1))
     rig.world.appear("w1", "default", key=InstanceKey(77))
     rig.run(600.0)
+    assert rig.serving() == 3  # 31 − 7 has room for three, of whose claims 15 are open
+
+
+def test_law_2_processes_of_a_host_that_keeps_no_record_count() -> None:
+    fleet = Fleet(policy(strict(numbers="1-6"), pace=QUICK))
+    rig = fleet.rigs["w1"]
+    rig.world.max_connections, rig.world.other_clients = tight(31)
+    rig.world.enqueue("default", 20_000)
+    rig.world.appear("w2", "default", key=InstanceKey(1))
+    rig.world.appear("w1", "default", key=InstanceKey(77))
+    fleet.run(600.0)
     assert rig.serving() == 2  # 31 − 14 has room for two, of whose claims 10 are open
 
 

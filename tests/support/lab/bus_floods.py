@@ -25,6 +25,7 @@ PEER = "org.freedesktop.DBus.Peer"
 METHOD_CALL, SIGNAL, NO_REPLY = 1, 4, 1
 MESSAGE_BYTES_MAX = 32 * 1024 * 1024  # max_message_size of the system bus
 BATCH = 50
+OUTPUT = Path("/run/asked.txt")
 
 
 def padded(data: bytes) -> bytes:
@@ -131,6 +132,7 @@ class Asker:
 
     def __init__(self) -> None:
         self.took_seconds: dict[str, list[float | None]] = {name: [] for name, _ in self.TURNS}  # None: it failed
+        self.errors: list[str] = []  # what fleetctl said when it failed
         self._turns = itertools.cycle(self.TURNS)
         self._next()
 
@@ -139,6 +141,8 @@ class Asker:
         if code is not None:
             took = time.monotonic() - self._begun
             self.took_seconds[self._name].append(took if code == 0 else None)
+            if code and self._name == "fleetctl":
+                self.errors.append(f"{code} after {took:.1f} s: {OUTPUT.read_text()}")
             self._next()
 
     def end(self) -> None:
@@ -148,7 +152,8 @@ class Asker:
     def _next(self) -> None:
         self._name, command = next(self._turns)
         self._begun = time.monotonic()
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with OUTPUT.open("w") as output:  # a pipe that nobody reads would stop it
+            self._process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
 
 
 def watch(pid: int, until: float) -> dict[str, object]:
@@ -165,7 +170,7 @@ def watch(pid: int, until: float) -> dict[str, object]:
         time.sleep(0.05)
     asker.end()
     gap = max(gap, time.monotonic() - since)
-    return {"gap_seconds": gap, "first_bytes": first, "peak_bytes": peak, **asker.took_seconds}
+    return {"gap_seconds": gap, "first_bytes": first, "peak_bytes": peak, "errors": asker.errors, **asker.took_seconds}
 
 
 def main(kind: str, connections: int, seconds: float, pid: int) -> None:

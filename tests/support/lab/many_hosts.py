@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fleetd.core.model.status import Status
@@ -80,6 +80,8 @@ class Many:
 
     hosts: ManyHosts
     observer: Observer
+    #: Of every fault so far: a count is of all jobs since the hosts' first boot.
+    excused: list[records.Window] = field(default_factory=list)
 
     @property
     def workers(self) -> tuple[Host, ...]:
@@ -129,11 +131,12 @@ class Many:
         )
 
     def settled(self, excused: Sequence[records.Window] = (), timeout: float = PATIENCE_SECONDS) -> records.Tally:
-        """What became of all jobs, once none waits or runs."""
+        """What became of all jobs, once none waits or runs. `excused`: times that are, from now on."""
+        self.excused.extend(excused)
         found: list[records.Tally] = []
 
         def passed() -> bool:
-            found[:] = [records.tally(redis.primary(self.hosts), excused=excused)]
+            found[:] = [records.tally(redis.primary(self.hosts), excused=self.excused)]
             return found[0].settled
 
         self._wait("no job waits or runs", passed, timeout)

@@ -20,7 +20,7 @@ class _NoAnswerError(SourceUnavailableError):
     """Whether it was obeyed is unknown."""
 
 
-def fetch_status(timeout_seconds: float = 5.0, *, bus_address: str | None = None) -> str:
+def fetch_status(timeout_seconds: float = 10.0, *, bus_address: str | None = None) -> str:
     """The daemon's status, as JSON of core.model.status.Status.
 
     Raises SourceUnavailableError with the reason when it can't be had.
