@@ -43,6 +43,16 @@ def test_every_host_is_told_from_any_of_them() -> None:
         assert [told.scheduler_host] == fleet.scheduler()
 
 
+def test_settings_that_differ_from_the_leaders_are_named_on_every_host() -> None:
+    fleet = Fleet(host("w1"), structs.replace(host("w2"), targets_seconds={"default": 1.0}))
+    fleet.run(60.0)
+    found = [fleet.status(name).fleet for name in ("w1", "w2")]
+    told = [one.differences for one in found if one is not None]
+    assert [one.leader for one in found if one is not None] == ["w1", "w1"]
+    assert told[0] == told[1]
+    assert any("targets.default" in sentence and "w2" in sentence for sentence in told[0])
+
+
 def test_without_redis_the_others_are_named_and_unknown() -> None:
     fleet = two()
     fleet.shared.up = False

@@ -29,7 +29,7 @@ def fleet_status(result: TickResult) -> FleetStatus | None:
         gathering=None if reply is None or reply.gathering is None else tuple(h for h in reply.gathering if h),
         scheduler_host=slot.holder if slot is not None else "",
         problem=fleet_problem(result),
-        differences=tuple(sentence(d) for d in result.shared.differences) if result.shared is not None else (),
+        differences=tuple(map(sentence, view.differences)),
     )
 
 

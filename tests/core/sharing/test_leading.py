@@ -103,7 +103,7 @@ def test_a_leader_that_can_not_read_systemd_plans_for_the_others() -> None:
 def test_settings_that_differ_are_named() -> None:
     other = structs.replace(policy(), targets_seconds={"default": 1.0})
     done = planned(leading(0, 1), told("w2", 1, other))
-    assert [(d.host, d.setting) for d in done.differences] == [
+    assert [(d.host, d.setting) for d in done.plan.differences] == [
         ("w2", "targets.default"),
         ("w2", "targets.pull"),
         ("w2", "targets.push"),

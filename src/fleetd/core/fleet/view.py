@@ -9,6 +9,7 @@ from fleetd.core.fleet.state import HOSTS_MAX, Planned, Slot
 from fleetd.core.model.decision import Clamp
 from fleetd.core.model.facts import Value
 from fleetd.core.model.reasons.base import ConnectionSource
+from fleetd.core.model.reasons.sharing import SettingDiffers
 
 
 class FleetKnown(Value, frozen=True, kw_only=True):
@@ -88,6 +89,7 @@ class FleetView(Value, frozen=True, kw_only=True):
     shares: dict[str, Share] | None = None  # by profile, from the leader's plan; None: there is none that is valid
     rolls_host: str | None = None  # which may replace instances; None: the leader names nobody
     scheduler_host: str | None = None  # which the leader names for a scheduler that is missing; None: nobody
+    differences: tuple[SettingDiffers, ...] = ()  # settings in which hosts differ from the leader, by its plan
 
     @property
     def alone(self) -> bool:

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Final
 
 from fleetd.core.model.reasons.sharing import SettingDiffers
 from fleetd.core.sharing.report import HostReport
 from fleetd.core.sharing.settings import USUAL_TARGET_SECONDS
+
+#: The plan has no more: the rest is named once the first are mended.
+DIFFERENCES_MAX: Final = 32
+
+
+def from_leader(leader: HostReport, others: Mapping[str, HostReport]) -> tuple[SettingDiffers, ...]:
+    """The settings in which hosts differ from their leader, by host."""
+    found = (one for host in sorted(others) for one in differences(leader, others[host]))
+    return tuple(islice(found, DIFFERENCES_MAX))
 
 
 def differences(leader: HostReport, other: HostReport) -> tuple[SettingDiffers, ...]:

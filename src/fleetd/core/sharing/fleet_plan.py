@@ -92,6 +92,7 @@ class FleetPlan(Value, frozen=True, kw_only=True, omit_defaults=True):
     hosts: dict[str, dict[str, HostShare]] = {}  # by host and by its own name of the profile
     rolls_host: str | None = None  # which may replace instances now; None: none needs to
     scheduler_host: str | None = None  # where it would be started if none lives; None: nowhere
+    differences: tuple[reasons.SettingDiffers, ...] = ()  # in which other hosts differ from the leader, so all can tell
 
     def needed_instances(self, host: str, profile: str) -> int | None:
         """What the queues of this profile need in the whole fleet; None: the plan says nothing of it."""

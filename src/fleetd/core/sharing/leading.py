@@ -18,7 +18,7 @@ from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamp, Clamps
 from fleetd.core.model.facts import Value
-from fleetd.core.sharing.differences import differences
+from fleetd.core.sharing.differences import from_leader
 from fleetd.core.sharing.fleet_plan import FleetClamp, FleetCounts, FleetPlan
 from fleetd.core.sharing.merged import FleetTick, fleet_tick
 from fleetd.core.sharing.report import MAINTENANCE, OBSERVES, SILENT, HostReport
@@ -64,7 +64,6 @@ class FleetShared(Value, frozen=True, kw_only=True):
     fleet: FleetTick
     needed: Needed | None  # None: Redis is unknown
     unserved: reasons.QueuesUnserved | None  # None: every queue is served, or that is unknown
-    differences: tuple[reasons.SettingDiffers, ...]  # in which other hosts differ from the leader
 
 
 def plan_fleet(
@@ -105,12 +104,12 @@ def plan_fleet(
             hosts=shares.hosts,
             rolls_host=host_that_rolls(fleet.reports, None if previous is None else previous.rolls_host),
             scheduler_host=named_scheduler_host(fleet.reports, maintenance),
+            differences=from_leader(own, others),
         ),
         memory=structs.replace(memory, windows=windows, moved_seconds=shares.moved_seconds),
         fleet=fleet,
         needed=needed,
         unserved=unserved(memory.unserved, sidekiq) if sidekiq is not None else None,
-        differences=tuple(found for host in sorted(others) for found in differences(own, others[host])),
     )
 
 

@@ -124,7 +124,13 @@ def _with_plan(tick: HostTick, plan: FleetPlan | None) -> FleetView:
         )
         for name, desired in plan.desired_instances(host).items()
     }
-    return msgspec.structs.replace(view, shares=shares, scheduler_host=plan.scheduler_host, rolls_host=plan.rolls_host)
+    return msgspec.structs.replace(
+        view,
+        shares=shares,
+        scheduler_host=plan.scheduler_host,
+        rolls_host=plan.rolls_host,
+        differences=plan.differences,
+    )
 
 
 def _memory(text: str) -> SharingMemory:
