@@ -25,19 +25,19 @@ ROOM = st.integers(4, 16)
 
 
 @given(fleet=fleets(), schedule=schedules(SCHEDULERS), room=ROOM)
-@steady(100)
+@steady(120)
 def test_in_storms_around_schedulers(fleet: list[HostSettings], schedule: Schedule, room: int) -> None:
     FleetStorm(fleet, *LAWS, room=room).run(schedule)
 
 
 @given(fleet=fleets(), schedule=schedules(CONNECTIONS), room=ROOM)
-@steady(100)
+@steady(60)
 def test_in_storms_around_connections(fleet: list[HostSettings], schedule: Schedule, room: int) -> None:
     FleetStorm(fleet, *LAWS, GrowsAgain, room=room).run(schedule)
 
 
 @given(fleet=fleets(), schedule=schedules(EVERYTHING), room=ROOM)
-@steady(100)
+@steady(120)
 def test_in_storms_of_everything(fleet: list[HostSettings], schedule: Schedule, room: int) -> None:
     FleetStorm(fleet, *LAWS, room=room).run(schedule)
 
