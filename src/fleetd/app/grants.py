@@ -13,6 +13,7 @@ from fleetd.adapters.database.login import own_role_line
 from fleetd.adapters.ledger.rights import RIGHTS, key_right
 from fleetd.adapters.sidekiq.rights import rights
 from fleetd.app.endpoints import Endpoints
+from fleetd.app.redis_cli import redis_cli
 from fleetd.app.route import OWN_ROLE
 from fleetd.config.connections import PostgresSettings, RedisSettings
 from fleetd.core.model.facts import Value
@@ -41,17 +42,14 @@ def grants(endpoints: Endpoints, passwords: tuple[str, str, str]) -> tuple[Grant
 def _redis(redis: RedisSettings, password: str) -> Grant:
     words = ["ACL", "SETUSER", OWN_ROLE, "reset", "on", f">{password}", *rights(redis.key_prefix)]
     words += [*RIGHTS, key_right(redis.key_prefix)]
-    where: list[str] = []
     place: list[tuple[str, object]]
     if redis.unix_socket:
-        where, place = ["-s", redis.unix_socket], [("unix_socket", redis.unix_socket)]
+        place = [("unix_socket", redis.unix_socket)]
     elif redis.sentinel_master:
         addresses = [f"{host}:{port}" for host, port in redis.sentinels]
         place = [("sentinel_master", redis.sentinel_master), ("sentinels", addresses)]
     else:
-        where = ["-h", redis.host, "-p", str(redis.port)]
         place = [("host", redis.host), ("port", redis.port)]
-    tls = ["--tls"] if redis.tls else []
     more: list[tuple[str, object]] = [("db", redis.db)] if redis.db else []
     more += [("tls", True)] if redis.tls else []
     more += [("tls_ca_file", redis.tls_ca_file)] if redis.tls_ca_file else []
@@ -70,7 +68,7 @@ def _redis(redis: RedisSettings, password: str) -> Grant:
     table = [*place, *more, ("username", OWN_ROLE), ("password", password)]
     return Grant(
         server=f"Redis, {redis.endpoint}",
-        commands=(shlex.join(["redis-cli", *where, *tls, *words]),),
+        commands=(shlex.join([*redis_cli(redis), *words]),),
         settings=_table("redis", table),
         notes=tuple(notes),
     )

@@ -35,11 +35,26 @@ class BoottimeClock:
         return self._boot_id
 
 
+def boot_id_kept_in(runtime_directory: Path) -> str:
+    """The boot id of whoever has its mark there; that of the kernel where there is no mark. Writes none."""
+    kernels = BoottimeClock().boot_id()
+    return kernels and kernels + _read_mark(runtime_directory / "boot")
+
+
 def _mark(path: Path) -> str:
     """What the first start of this boot wrote; empty where nothing can be written, then the kernel's id must do."""
     try:
         if not read_small_file(path):  # or empty: left by an earlier fleetd whose write found no room
             replace_file(path, uuid.uuid4().hex.encode("ascii"), mode=0o644)
-        return "." + path.read_text(encoding="ascii").strip()[:_MARK_CHARACTERS_MAX]
     except (OSError, ValueError):
         return ""
+    return _read_mark(path)
+
+
+def _read_mark(path: Path) -> str:
+    """The mark that is there; empty: there is none."""
+    try:
+        mark = path.read_text(encoding="ascii").strip()[:_MARK_CHARACTERS_MAX]
+    except (OSError, ValueError):
+        return ""
+    return f".{mark}" if mark else ""

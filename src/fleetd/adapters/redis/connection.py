@@ -11,6 +11,7 @@ from redis.backoff import NoBackoff
 
 from fleetd.adapters.redis.bounded import Allowance
 from fleetd.adapters.redis.clients import Peers, close, prepare
+from fleetd.adapters.redis.sentinel_look import SentinelSeen, seen_of
 from fleetd.adapters.redis.sentinels import SentinelView, view_of
 from fleetd.config.connections import RedisSettings
 
@@ -22,8 +23,10 @@ class RedisConnection:
     new connection asks the Sentinels anew.
     """
 
-    def __init__(self, settings: RedisSettings, *, timeout_seconds: float) -> None:
+    def __init__(self, settings: RedisSettings, *, timeout_seconds: float, bare: bool = False) -> None:
+        """`bare`: it logs in and sends nothing else by itself, for which a user may lack the right."""
         self._settings = settings
+        self._bare = bare
         self._options: dict[str, Any] = {
             "socket_connect_timeout": timeout_seconds,
             "socket_timeout": timeout_seconds,
@@ -62,13 +65,24 @@ class RedisConnection:
         ours = self._peers.the_one()
         return await view_of(settings.sentinels, settings.sentinel_master, ours, self._sentinel_options())
 
+    async def look_at_sentinels(self) -> tuple[SentinelSeen, ...]:
+        """Every configured Sentinel, and what it says of the server that this is connected to; (): there are none.
+
+        Asks each at once, as sentinels_agree does. Never raises.
+        """
+        settings = self._settings
+        if settings.unix_socket or not settings.sentinel_master:
+            return ()
+        ours = self._peers.the_one()
+        return await seen_of(settings.sentinels, settings.sentinel_master, ours, self._sentinel_options())
+
     def _open(self) -> Redis:
         settings = self._settings
         options = self._options | {
-            "client_name": "fleetd",  # for whoever looks at CLIENT LIST
+            "client_name": None if self._bare else "fleetd",  # for whoever looks at CLIENT LIST
             "username": settings.username,
             "password": settings.password,
-            "db": settings.db,
+            "db": 0 if self._bare else settings.db,
         }
         if settings.unix_socket:
             return Redis(unix_socket_path=settings.unix_socket, **options)

@@ -66,7 +66,7 @@ async def _ask(client: Redis, master: str) -> _Answer | None:
                 case None:
                     return _Answer(sentinel, frozenset())
                 case [bytes() as host, bytes() as port]:
-                    return _Answer(sentinel, await _addresses(host.decode(), int(port)))
+                    return _Answer(sentinel, await addresses(host.decode(), int(port)))
             return None
     except (exceptions.RedisError, OSError, TimeoutError, ValueError):  # ValueError: no name, no number, no address
         return None
@@ -74,7 +74,7 @@ async def _ask(client: Redis, master: str) -> _Answer | None:
         await close(client)
 
 
-async def _addresses(host: str, port: int) -> frozenset[Address | None]:
+async def addresses(host: str, port: int) -> frozenset[Address | None]:
     """Sentinels that announce names give one instead of an address. None where it can't be resolved."""
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)

@@ -12,13 +12,16 @@ from fleetd.app.route import OWN_ROLE
 from fleetd.core.capacity.admission import unattributable
 from fleetd.core.capacity.budget import BudgetMemory, SourceBudget
 from fleetd.core.capacity.claims import Claims
+from fleetd.core.capacity.fleet_claims import is_own, remember_identities
 from fleetd.core.capacity.naming import NamingMemory
+from fleetd.core.fleet.state import LedgerState
 from fleetd.core.instances.assess import assess
 from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.model.facts import Known, Snapshot
 from fleetd.core.model.identity import SCHEDULER, application_name
 from fleetd.core.model.policy_tables import Policy
 from fleetd.core.plan import FleetDecision, FleetMemory, plan
+from fleetd.core.sharing.min_of_hosts import SetAside, set_aside
 from fleetd.words.formatting import CONNECTION_SOURCES, limit_text
 from fleetd.words.reasons import sentence
 
@@ -26,16 +29,27 @@ _NO_GROWTH: Final = "Without it nothing grows above min."
 
 
 def connection_checks(
-    policy: Policy, endpoints: Endpoints, snapshot: Snapshot, leaving: tuple[str, ...] = ()
+    policy: Policy,
+    endpoints: Endpoints,
+    snapshot: Snapshot,
+    leaving: tuple[str, ...] = (),
+    ledger: LedgerState | None = None,
 ) -> Iterator[Check]:
-    """`policy`: with the pools that workers really have. `leaving`: others' units that run this Mastodon's Sidekiq."""
+    """`policy`: with the pools that workers really have. `leaving`: others' units that run this Mastodon's Sidekiq.
+
+    `ledger`: of the fleet whose hosts share these sources; None: there is no other host, or that is unknown.
+    """
     fleet = plan(assess(policy, snapshot, HostMemory()).tick, _memory(snapshot))
     for lost in fleet.budget.unread:
         login = endpoints.postgres if lost.source == "postgres" else None
         line = own_role_line(login.port) if login is not None and login.user == OWN_ROLE else ""
         yield Check(subject=CONNECTION_SOURCES[lost.source], verdict="broken", what=lost.why, why=_NO_GROWTH, line=line)
+    identities = remember_identities({}, snapshot)
     for source in fleet.budget.sources:
-        yield from _source(policy, endpoints, fleet, source, leaving)
+        aside = SetAside()
+        if ledger is not None and source.source in identities:
+            aside = set_aside(ledger, policy.host, identities[source.source])
+        yield from _source(policy, endpoints, fleet, source, leaving, aside)
 
 
 def _memory(snapshot: Snapshot) -> FleetMemory:
@@ -45,14 +59,19 @@ def _memory(snapshot: Snapshot) -> FleetMemory:
 
 
 def _source(
-    policy: Policy, endpoints: Endpoints, fleet: FleetDecision, source: SourceBudget, leaving: tuple[str, ...]
+    policy: Policy,
+    endpoints: Endpoints,
+    fleet: FleetDecision,
+    source: SourceBudget,
+    leaving: tuple[str, ...],
+    aside: SetAside,
 ) -> Iterator[Check]:
     name = CONNECTION_SOURCES[source.source]
     if source.refused:
         why = f"{_NO_GROWTH} See who holds them: `fleetctl connections`, or pg_stat_activity as a superuser."
         yield Check(subject=name, verdict="broken", what="it lets no more clients in", why=why)
         return
-    parts, ours = _claimed(policy, fleet.claims, source)
+    parts, ours = _claimed(policy, fleet.claims, source, aside)
     left = _left(source, ours)
     arithmetic = ", less ".join(
         (
@@ -62,7 +81,7 @@ def _source(
             *parts,
         )
     )
-    arithmetic = f"{_plainly(policy, source, ours)}{arithmetic}: {left} left"
+    arithmetic = f"{_plainly(policy, source, ours, aside)}{arithmetic}: {left} left"
     doubtful = source.bound_connections - source.others_connections
     smallest = min((profile.claim_connections for profile in policy.profiles), default=0)
     if leaving and source.pool_connections is None and left < smallest:
@@ -72,6 +91,11 @@ def _source(
         yield Check(subject=name, verdict="look", what=arithmetic, why=why)
     elif left < 0:
         why = "Then nothing starts above min, and at min clients may be refused. See `fleetctl connections`."
+        if aside.hosts and source.pool_connections is None:
+            hosts = ", ".join(f"{host} {connections}" for host, connections in _mins(policy, aside))
+            why += (
+                f" Every host starts its min without asking: lower one by {-left} in all ({hosts}), or raise the limit."
+            )
         yield Check(subject=name, verdict="broken", what=arithmetic, why=why)
     elif source.pool_connections is None and left < smallest:
         why = f"No further instance fits, the smallest claims {smallest}: fewer threads, or a higher limit."
@@ -97,10 +121,10 @@ def left_at_min(policy: Policy, snapshot: Snapshot) -> int | None:
     fleet = plan(assess(policy, snapshot, HostMemory()).tick, _memory(snapshot))
     if fleet.budget.unread:
         return None
-    return min((_left(s, _claimed(policy, fleet.claims, s)[1]) for s in fleet.budget.sources), default=None)
+    return min((_left(s, _claimed(policy, fleet.claims, s, SetAside())[1]) for s in fleet.budget.sources), default=None)
 
 
-def _plainly(policy: Policy, source: SourceBudget, ours: int) -> str:
+def _plainly(policy: Policy, source: SourceBudget, ours: int, aside: SetAside) -> str:
     """`at min you use 66 of 87; one more of default (27) does not fit: `, before the arithmetic."""
     if source.pool_connections is not None or not policy.profiles:
         return ""
@@ -109,20 +133,35 @@ def _plainly(policy: Policy, source: SourceBudget, ours: int) -> str:
     fits = "fits" if left - doubtful >= least.claim_connections else "may not fit"
     fits = fits if left >= least.claim_connections else "does not fit"
     usable = max(0, source.limit_connections - source.reserve_connections - source.others_connections)
-    return f"at min you use {ours} of {usable}; one more of {least.name} ({least.claim_connections}) {fits}: "
+    whose = f"at min all {len(aside.hosts) + 1} hosts" if aside.hosts else "at min you"
+    return f"{whose} use {ours} of {usable}; one more of {least.name} ({least.claim_connections}) {fits}: "
 
 
 def _left(source: SourceBudget, ours: int) -> int:
     return source.limit_connections - source.reserve_connections - source.others_connections - ours
 
 
-def _claimed(policy: Policy, claims: Claims, source: SourceBudget) -> tuple[list[str], int]:
+def _claimed(policy: Policy, claims: Claims, source: SourceBudget, aside: SetAside) -> tuple[list[str], int]:
     """What is not others', for the arithmetic, and its sum."""
     if source.pool_connections is not None:
         return [f"{source.pool_connections} that PgBouncer's pools may open"], source.pool_connections
     at_min = policy.min_connections
     here = {application_name(key, policy.host) for profile in policy.profiles for key in profile.numbers}
     here.add(application_name(SCHEDULER, policy.host))
-    elsewhere = sum(count for name, count in claims.connections.items() if name not in here)
+    elsewhere = sum(
+        count
+        for name, count in claims.connections.items()
+        if name not in here and not any(is_own(name, other.host) for other in aside.hosts)
+    )
     parts = [f"{elsewhere} of workers that {policy.host}'s profiles don't name"] if elsewhere else []
-    return [*parts, f"{at_min} that the profiles claim at min"], at_min + elsewhere
+    if not aside.hosts:
+        return [*parts, f"{at_min} that the profiles claim at min"], at_min + elsewhere
+    scheduler = max(aside.scheduler_connections, at_min - policy.instances_min_connections)
+    parts += [f"{connections} of {host}'s min" for host, connections in _mins(policy, aside)]
+    parts += [f"{scheduler} of one scheduler"] if scheduler else []
+    return parts, sum(connections for _, connections in _mins(policy, aside)) + scheduler + elsewhere
+
+
+def _mins(policy: Policy, aside: SetAside) -> list[tuple[str, int]]:
+    """What each host claims at min, this one first; of one whose profiles are unknown, what it runs and may start."""
+    return [(policy.host, policy.instances_min_connections), *((host.host, host.connections) for host in aside.hosts)]

@@ -20,12 +20,14 @@ from fleetd.adapters.mastodon.env_file import EnvFile
 from fleetd.app.daemons_view import daemons_account, unfit_units
 from fleetd.app.doctor.check import Check
 from fleetd.app.doctor.readings import reading_checks
+from fleetd.app.doctor.redis_seen import RedisSeen, look_at_redis
 from fleetd.app.doctor.units import others_running, rights, services, worker_units
 from fleetd.app.endpoints import Endpoints, find_endpoints
 from fleetd.app.given_env import given_env
 from fleetd.app.pooler_search import found_before, who_answers
 from fleetd.app.sources import observe_once
 from fleetd.config import Settings, load
+from fleetd.core.model.facts import Snapshot
 from fleetd.core.model.found_pooler import FoundPooler
 from fleetd.errors import ConfigError, ConfigProblem
 from fleetd.words.observing import ACT_AGAIN
@@ -80,10 +82,15 @@ def _look(file: Path, settings: Settings, env: EnvFile, before: FoundPooler | No
         endpoints = find_endpoints(settings, env, found)
     except ConfigError as error:  # PgBouncer was found just now, and what it takes to ask it is missing
         return msgspec.json.encode([*rights(file, settings), *_problems(error)])
-    snapshot = asyncio.run(observe_once(settings, endpoints))
+    snapshot, seen = asyncio.run(_observed(settings, endpoints))
     return msgspec.json.encode(
-        [*_places(endpoints), *rights(file, settings), *reading_checks(settings, endpoints, snapshot, others)]
+        [*_places(endpoints), *rights(file, settings), *reading_checks(settings, endpoints, snapshot, others, seen)]
     )
+
+
+async def _observed(settings: Settings, endpoints: Endpoints) -> tuple[Snapshot, RedisSeen]:
+    """One reading of everything, and what else Redis says, at the same time."""
+    return await asyncio.gather(observe_once(settings, endpoints), look_at_redis(settings, endpoints))
 
 
 def _places(endpoints: Endpoints) -> Iterator[Check]:

@@ -7,10 +7,15 @@ from typing import Final
 
 from fleetd.app.doctor.check import Check, Verdict
 from fleetd.app.doctor.connections import connection_checks
+from fleetd.app.doctor.hosts import fleet_checks
+from fleetd.app.doctor.redis_checks import alone_check, replication_checks, user_checks
+from fleetd.app.doctor.redis_seen import RedisSeen
+from fleetd.app.doctor.sentinel_checks import sentinel_checks
 from fleetd.app.endpoints import Endpoints
 from fleetd.config import Settings
 from fleetd.core.evidence.signs import of_settings
 from fleetd.core.model.facts import HostFacts, Known, SidekiqFacts, Snapshot, SystemdFacts, Unknown
+from fleetd.core.model.heartbeats import other_hosts
 from fleetd.core.model.identity import SCHEDULER_UNIT, TEMPLATE_UNIT, unit_of
 from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.worker_settings import not_rendered
@@ -22,12 +27,21 @@ _HELD: Final = "Without it fleetd holds everything as it is."
 
 
 def reading_checks(
-    settings: Settings, endpoints: Endpoints, snapshot: Snapshot, leaving: tuple[str, ...] = ()
+    settings: Settings,
+    endpoints: Endpoints,
+    snapshot: Snapshot,
+    leaving: tuple[str, ...] = (),
+    seen: RedisSeen | None = None,
 ) -> Iterator[Check]:
-    """In the order in which to mend them. `leaving`: units of others that run this Mastodon's Sidekiq."""
-    policy = endpoints.policy(settings.policy)
+    """In the order in which to mend them. `leaving`: units of others that run this Mastodon's Sidekiq.
+
+    `seen`: what else Redis was asked.
+    """
+    policy, seen = endpoints.policy(settings.policy), seen or RedisSeen()
     yield from _redis(endpoints, snapshot.sidekiq)
-    yield from connection_checks(policy, endpoints, snapshot, leaving)
+    yield from _more_of_redis(settings, endpoints, snapshot, seen)
+    same = seen.ledger is not None and seen.ledger.fleet == endpoints.fleet
+    yield from connection_checks(policy, endpoints, snapshot, leaving, seen.ledger if same else None)
     for sign in of_settings(policy, snapshot.pgbouncer):
         yield Check(subject="Mastodon's settings", verdict="broken", what=sentence(sign))
     yield from _systemd(snapshot.systemd)
@@ -46,6 +60,24 @@ def _redis(endpoints: Endpoints, reading: Known[SidekiqFacts] | Unknown) -> Iter
     if facts.workers_endpoint:
         what = f"fleetd reads {facts.endpoint}, the workers use {facts.workers_endpoint}"
         yield Check(subject="Redis", verdict="look", what=what, why="fleetd then sees none of their jobs.")
+
+
+def _more_of_redis(settings: Settings, endpoints: Endpoints, snapshot: Snapshot, seen: RedisSeen) -> Iterator[Check]:
+    """What its user may do, its replicas and Sentinels, and the hosts that share a ledger there."""
+    redis, host, shared = endpoints.redis, settings.policy.host, settings.ledger == "redis"
+    processes = snapshot.sidekiq.value.processes if isinstance(snapshot.sidekiq, Known) else ()
+    others = other_hosts(processes, host)
+    several = bool(others) or (seen.ledger is not None and bool(seen.ledger.hosts.keys() - {host}))
+    if seen.server is not None:
+        yield from user_checks(redis, seen.server, others, shared=shared)
+        if seen.server.replication is not None:
+            yield from replication_checks(redis, seen.server.replication, several=several)
+    if seen.sentinels:
+        yield from sentinel_checks(seen.sentinels, redis.sentinel_master or "")
+    if shared:
+        yield from fleet_checks(endpoints.policy(settings.policy), endpoints.fleet, snapshot, seen)
+    else:
+        yield alone_check(others)
 
 
 def _systemd(reading: Known[SystemdFacts] | Unknown) -> Iterator[Check]:

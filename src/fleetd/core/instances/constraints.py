@@ -18,7 +18,8 @@ from fleetd.core.instances.lifecycle import InstanceView
 from fleetd.core.instances.rollout import spare_for, spare_in
 from fleetd.core.model import reasons
 from fleetd.core.model.facts import HostFacts
-from fleetd.core.model.identity import SCHEDULER_UNIT, TEMPLATE_UNIT, parse_tag
+from fleetd.core.model.heartbeats import other_hosts
+from fleetd.core.model.identity import SCHEDULER_UNIT, TEMPLATE_UNIT
 from fleetd.core.model.policy_tables import Policy
 
 #: How long memory is short before the least important instance is shed, and how long until the next one.
@@ -182,8 +183,8 @@ def _refusal(tick: HostTick, shortage: Shortage) -> reasons.ClampReason | None:
 
 def _other_hosts(tick: HostTick) -> tuple[str, ...]:
     """Hosts whose rendered workers beat, although this one shares no ledger with any (law 2)."""
-    tags = [parse_tag(p.tag) for p in tick.sidekiq.processes] if tick.sidekiq is not None else []
-    return tuple(sorted({tag.host for tag in tags if tag is not None} - {tick.policy.host})[:HOSTS_NAMED_MAX])
+    processes = tick.sidekiq.processes if tick.sidekiq is not None else ()
+    return other_hosts(processes, tick.policy.host)[:HOSTS_NAMED_MAX]
 
 
 def _memory_shortage(policy: Policy, machine: HostFacts) -> reasons.MemoryShortage | None:

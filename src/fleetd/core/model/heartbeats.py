@@ -5,6 +5,8 @@ A heartbeat outlives its process by up to 60 s, so a unit may have several; the 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from fleetd.core.model.facts import ProcessFacts, UnitFacts
 from fleetd.core.model.identity import InstanceKey, parse_tag
 from fleetd.core.model.policy_tables import CLAIM_MARGIN_CONNECTIONS
@@ -32,6 +34,12 @@ def own_key(process: ProcessFacts, host: str) -> InstanceKey | None:
 def is_foreign(process: ProcessFacts) -> bool:
     """Whether the process is of no unit that fleetd rendered, on any host: a stock unit, or somebody's own."""
     return process.own_key is None and parse_tag(process.tag) is None
+
+
+def other_hosts(processes: Iterable[ProcessFacts], host: str) -> tuple[str, ...]:
+    """Other hosts whose units beat, by name."""
+    tags = (parse_tag(process.tag) for process in processes)
+    return tuple(sorted({tag.host for tag in tags if tag is not None} - {host}))
 
 
 def present_heartbeat(own: list[ProcessFacts], unit: UnitFacts | None) -> ProcessFacts | None:

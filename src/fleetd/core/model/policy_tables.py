@@ -210,7 +210,12 @@ class Policy(PolicyTables, frozen=True, kw_only=True):
     def min_connections(self) -> int:
         """What every profile's min may open, and the scheduler if this host may run it."""
         scheduler = 0 if self.scheduler.place == "elsewhere" else self.scheduler.claim_connections
-        return scheduler + sum(p.min_instances * p.claim_connections for p in self.profiles)
+        return scheduler + self.instances_min_connections
+
+    @property
+    def instances_min_connections(self) -> int:
+        """The same without a scheduler."""
+        return sum(p.min_instances * p.claim_connections for p in self.profiles)
 
     def profile(self, name: str) -> Profile | None:
         return next((p for p in self.profiles if p.name == name), None)
