@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetd.adapters.host.clock import BoottimeClock
+from fleetd.adapters.host.clock import BoottimeClock, boot_id_kept_in
 
 
 def test_boottime() -> None:
@@ -33,6 +33,16 @@ def test_boots_of_a_container_are_told_apart(tmp_path: Path) -> None:
     assert booted == BoottimeClock(runtime_directory=first).boot_id()
     assert booted != BoottimeClock(runtime_directory=second).boot_id()
     assert booted.startswith(BoottimeClock().boot_id())
+
+
+def test_a_mark_is_read_by_others_and_written_by_none_of_them(tmp_path: Path) -> None:
+    kernels = BoottimeClock().boot_id()
+    assert boot_id_kept_in(tmp_path) == kernels
+    assert list(tmp_path.iterdir()) == []
+    assert boot_id_kept_in(tmp_path / "none") == kernels
+    booted = BoottimeClock(runtime_directory=tmp_path).boot_id()
+    assert booted != kernels
+    assert boot_id_kept_in(tmp_path) == booted
 
 
 def test_if_no_mark_can_be_written_the_kernels_id_is_used(tmp_path: Path) -> None:

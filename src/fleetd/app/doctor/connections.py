@@ -82,29 +82,7 @@ def _source(
         )
     )
     arithmetic = f"{_plainly(policy, source, ours, aside)}{arithmetic}: {left} left"
-    doubtful = source.bound_connections - source.others_connections
-    smallest = min((profile.claim_connections for profile in policy.profiles), default=0)
-    if leaving and source.pool_connections is None and left < smallest:
-        why = (
-            f"Others' are also those of {', '.join(leaving)}, until `fleetctl migrate` has taken over. Look again then."
-        )
-        yield Check(subject=name, verdict="look", what=arithmetic, why=why)
-    elif left < 0:
-        why = "Then nothing starts above min, and at min clients may be refused. See `fleetctl connections`."
-        if aside.hosts and source.pool_connections is None:
-            hosts = ", ".join(f"{host} {connections}" for host, connections in _mins(policy, aside))
-            why += (
-                f" Every host starts its min without asking: lower one by {-left} in all ({hosts}), or raise the limit."
-            )
-        yield Check(subject=name, verdict="broken", what=arithmetic, why=why)
-    elif source.pool_connections is None and left < smallest:
-        why = f"No further instance fits, the smallest claims {smallest}: fewer threads, or a higher limit."
-        yield Check(subject=name, verdict="look", what=arithmetic, why=why)
-    elif source.pool_connections is None and left - doubtful < smallest:
-        why = sentence(unattributable(source, fleet.budget))
-        yield Check(subject=name, verdict="look", what=f"{arithmetic}, or {left - doubtful}", why=why)
-    else:
-        yield Check(subject=name, verdict="ok", what=arithmetic)
+    yield _weighed(policy, fleet, source, leaving, aside, arithmetic, left)
     login = endpoints.replica if source.source == "replica" else endpoints.postgres
     if not source.exact and login is not None:
         yield Check(
@@ -114,6 +92,41 @@ def _source(
             why="Every one of them then counts as a client, which may be too many.",
             line=f"sudo -u postgres psql -c 'GRANT pg_monitor TO {login.user}'",
         )
+
+
+def _weighed(
+    policy: Policy,
+    fleet: FleetDecision,
+    source: SourceBudget,
+    leaving: tuple[str, ...],
+    aside: SetAside,
+    arithmetic: str,
+    left: int,
+) -> Check:
+    """What the connections that are left beside everybody's min mean."""
+    name, limits = CONNECTION_SOURCES[source.source], source.pool_connections is None
+    doubtful = source.bound_connections - source.others_connections
+    smallest = min((profile.claim_connections for profile in policy.profiles), default=0)
+    if leaving and limits and left < smallest:
+        why = (
+            f"Others' are also those of {', '.join(leaving)}, until `fleetctl migrate` has taken over. Look again then."
+        )
+        return Check(subject=name, verdict="look", what=arithmetic, why=why)
+    if left < 0:
+        why = "Then nothing starts above min, and at min clients may be refused. See `fleetctl connections`."
+        if aside.hosts and limits:
+            hosts = ", ".join(f"{host} {connections}" for host, connections in _mins(policy, aside))
+            why += (
+                f" Each host starts its min without asking: lower it by {-left} in all ({hosts}), or raise the limit."
+            )
+        return Check(subject=name, verdict="broken", what=arithmetic, why=why)
+    if limits and left < smallest:
+        why = f"No further instance fits, the smallest claims {smallest}: fewer threads, or a higher limit."
+        return Check(subject=name, verdict="look", what=arithmetic, why=why)
+    if limits and left - doubtful < smallest:
+        why = sentence(unattributable(source, fleet.budget))
+        return Check(subject=name, verdict="look", what=f"{arithmetic}, or {left - doubtful}", why=why)
+    return Check(subject=name, verdict="ok", what=arithmetic)
 
 
 def left_at_min(policy: Policy, snapshot: Snapshot) -> int | None:
@@ -153,7 +166,8 @@ def _claimed(policy: Policy, claims: Claims, source: SourceBudget, aside: SetAsi
         for name, count in claims.connections.items()
         if name not in here and not any(is_own(name, other.host) for other in aside.hosts)
     )
-    parts = [f"{elsewhere} of workers that {policy.host}'s profiles don't name"] if elsewhere else []
+    whose = "no host's profiles name" if aside.hosts else f"{policy.host}'s profiles don't name"
+    parts = [f"{elsewhere} of workers that {whose}"] if elsewhere else []
     if not aside.hosts:
         return [*parts, f"{at_min} that the profiles claim at min"], at_min + elsewhere
     scheduler = max(aside.scheduler_connections, at_min - policy.instances_min_connections)

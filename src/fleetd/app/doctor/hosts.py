@@ -81,9 +81,10 @@ def _own_name(
         why = "Whoever is here is refused, and grows nothing above min, while the other one beats."
         what = sentence(reasons.LedgerUnusable(fault="name_taken", host=host))
         yield Check(subject=_FLEET, verdict="broken", what=what, why=why)
-    if not seen.hostname or seen.hostname == host:
+    called = {seen.hostname, seen.hostname.partition(".")[0]}
+    if not seen.hostname or host in called:
         return
-    if any(member.host == seen.hostname for member in members):
+    if any(member.host in called for member in members):
         why = f"Another host is {seen.hostname} there. A copied fleetd.toml needs a fleet.host of its own, or none."
         yield Check(subject=_FLEET, verdict="look", what=named, why=why)
     else:
@@ -122,14 +123,13 @@ def _not_there(state: LedgerState, members: Sequence[Member], beating: Sequence[
     others = [host for host in waits if host != own]
     if others:
         what = sentence(reasons.FleetGathers(waits_for=tuple(waits)))
-        why = "It is over after 5 minutes at the latest. A host that is gone for good: `fleetctl hosts forget HOST`."
+        why = f"It is over after 5 minutes at the latest. {_forget(others[0])}"
         yield Check(subject=_FLEET, verdict="look", what=what, why=why)
     for member in members:
         if member.silent:
             why = "fleetd is stopped there, or can't reach Redis; its connections stay set aside meanwhile."
             what = f"{member.host} has been silent for {span(member.silent_seconds)}"
-            gone = f"If it is gone for good: `fleetctl hosts forget {member.host}`."
-            yield Check(subject=_FLEET, verdict="look", what=what, why=f"{why} {gone}")
+            yield Check(subject=_FLEET, verdict="look", what=what, why=f"{why} {_forget(member.host)}")
         elif member.report is None and not member.own:
             why = "Its workers count by their heartbeats. Another version of fleetd runs there, or it has just begun."
             what = f"{member.host} has told nothing that this fleetd can read"
@@ -139,6 +139,10 @@ def _not_there(state: LedgerState, members: Sequence[Member], beating: Sequence[
         why = 'They count as capacity. fleetd is stopped there, or older, or has [fleet] ledger = "local".'
         what = f"workers of {_listed(unknown)} beat, which told nothing of themselves"
         yield Check(subject=_FLEET, verdict="look", what=what, why=why)
+
+
+def _forget(host: str) -> str:
+    return f"If it is gone for good: `fleetctl hosts forget {host}`."
 
 
 def _places(members: Sequence[Member], serving: Sequence[ProcessFacts] | None) -> Iterator[Check]:

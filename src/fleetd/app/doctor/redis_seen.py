@@ -6,7 +6,7 @@ With connections of its own, and whether or not fleetd runs. Nothing is changed.
 from __future__ import annotations
 
 import asyncio
-import socket
+import platform
 from pathlib import Path
 from typing import Final
 
@@ -36,7 +36,7 @@ class RedisSeen(Value, frozen=True, kw_only=True):
     ledger: LedgerState | None = None
     ledger_why: str = ""  # it could not be read
     boot_id: str = ""  # of this machine, as fleetd tells it to the ledger; "": unknown
-    hostname: str = ""  # as the kernel calls this machine, without its domain
+    hostname: str = ""  # as the kernel calls this machine
 
 
 async def look_at_redis(settings: Settings, endpoints: Endpoints) -> RedisSeen:
@@ -56,7 +56,7 @@ async def look_at_redis(settings: Settings, endpoints: Endpoints) -> RedisSeen:
         ledger=state,
         ledger_why=why,
         boot_id=boot_id_kept_in(_RUNTIME_DIRECTORY),
-        hostname=socket.gethostname().partition(".")[0],
+        hostname=platform.node(),
     )
 
 
