@@ -15,12 +15,14 @@ from fleetd.adapters.ledger.ledger import LEDGER_KEY, RedisLedger
 from fleetd.adapters.ledger.rights import RIGHTS, key_right
 from fleetd.adapters.mastodon.env_file import EnvFile
 from fleetd.adapters.redis.connection import RedisConnection
+from fleetd.adapters.redis.server_look import ServerSeen
 from fleetd.adapters.sidekiq.reading import SidekiqRedis
 from fleetd.adapters.sidekiq.rights import comforts, rights
 from fleetd.app.doctor.check import Check
 from fleetd.app.doctor.redis_checks import user_checks
 from fleetd.app.doctor.redis_seen import RedisSeen, look_at_redis
 from fleetd.app.endpoints import Endpoints, find_endpoints
+from fleetd.app.redis_cli import redis_cli
 from fleetd.config import Settings, parse
 from fleetd.core.fleet.calls import Admit, Admitted, Beat, BeatReply, Commit, Start
 from tests.support.project import PROJECT
@@ -67,7 +69,7 @@ def seen_as(server: RedisServer, *words: str, more: tuple[str, ...] = (), ledger
 def checks(server: RedisServer, seen: RedisSeen, *others: str, ledger: str = "redis") -> list[Check]:
     assert seen.server is not None
     _, endpoints = configured(server)
-    return list(user_checks(endpoints.redis, seen.server, others, shared=ledger == "redis"))
+    return list(user_checks(endpoints.redis, seen.server, redis_cli(endpoints.redis), others, shared=ledger == "redis"))
 
 
 def all_keys(client: redis.Redis) -> dict[object, object]:
@@ -76,7 +78,10 @@ def all_keys(client: redis.Redis) -> dict[object, object]:
 
 def test_whoever_may_do_everything_lacks_nothing(server: RedisServer, client: redis.Redis) -> None:
     [check] = checks(server, seen_as(server, "~*", "+@all"))
-    assert (check.verdict, check.what) == ("ok", "user fleetd may use all that fleetd reads, and the fleet's ledger")
+    assert (check.verdict, check.what) == (
+        "ok",
+        "user fleetd may read all that fleetd reads, and write the fleet's ledger",
+    )
 
 
 @pytest.mark.parametrize("more", [(), ("db = 3",), ('namespace = "social"',)])
@@ -149,7 +154,7 @@ def test_no_ledger_beside_workers_of_another_host_is_broken(server: RedisServer,
 def test_a_host_without_a_ledger_is_asked_for_no_rights_to_it(server: RedisServer, client: redis.Redis) -> None:
     seen = seen_as(server, *rights(""), ledger="local")
     [check] = checks(server, seen, ledger="local")
-    assert (check.verdict, check.what) == ("ok", "user fleetd may use all that fleetd reads")
+    assert (check.verdict, check.what) == ("ok", "user fleetd may read all that fleetd reads")
 
 
 def test_what_only_helps_is_no_fault(server: RedisServer, client: redis.Redis) -> None:
@@ -167,12 +172,21 @@ def test_the_user_needs_no_right_to_ask_about_rights(server: RedisServer, client
     assert [check.verdict for check in checks(server, seen)] == ["ok"]
 
 
+@pytest.mark.parametrize(("unknown", "verdict"), [(("eval",), "broken"), (("memory", "zcard"), "look")])
+def test_commands_that_are_renamed_there(server: RedisServer, unknown: tuple[str, ...], verdict: str) -> None:
+    _, endpoints = configured(server)
+    [check] = user_checks(endpoints.redis, ServerSeen(unknown=unknown), ("redis-cli",), (), shared=True)
+    names = ", ".join(unknown).upper()
+    assert (check.verdict, check.what) == (verdict, f"Redis does not know {names}, which fleetd uses")
+
+
 def test_before_redis_7_keys_are_allowed_as_a_whole(server: RedisServer, client: redis.Redis) -> None:
     seen = seen_as(server, "+info", "+time", "+@scripting", "+@read")
     assert seen.server is not None
-    old = type(seen.server)(missing=(*seen.server.missing, "+client|setname"), version=(6, 2, 14))
+    old = ServerSeen(missing=(*seen.server.missing, "+client|setname"), version=(6, 2, 14))
     _, endpoints = configured(server)
-    words = [word for check in user_checks(endpoints.redis, old, (), shared=True) for word in shlex.split(check.line)]
+    found = user_checks(endpoints.redis, old, ("redis-cli",), (), shared=True)
+    words = [word for check in found for word in shlex.split(check.line)]
     assert not any(word.startswith("%") or "|" in word for word in words)
     assert {"~*", "~fleetd:ledger", "+client"} <= set(words)
 

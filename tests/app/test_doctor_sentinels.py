@@ -11,6 +11,7 @@ from fleetd.adapters.redis.server_look import Replication
 from fleetd.app.doctor.check import Check
 from fleetd.app.doctor.redis_checks import alone_check, replication_checks
 from fleetd.app.doctor.sentinel_checks import sentinel_checks
+from fleetd.app.redis_cli import redis_cli
 from fleetd.config.connections import RedisSettings
 
 PRIMARY = "10.0.0.1:6379"
@@ -105,7 +106,7 @@ def test_two_names_of_one_sentinel() -> None:
 
 
 def replicas(seen: Replication, redis: RedisSettings = ALONE, *, several: bool = False) -> list[Check]:
-    return list(replication_checks(redis, seen, several=several))
+    return list(replication_checks(redis, seen, redis_cli(redis, PRIMARY), several=several))
 
 
 def primary(count: int, *, guarded: bool = False) -> Replication:
@@ -122,7 +123,7 @@ def test_a_redis_without_replicas_is_not_spoken_of() -> None:
     [
         (ALONE, False, "ok", "redis-cli -h 10.0.0.1 -p 6379 "),
         (ALONE, True, "look", "redis-cli -h 10.0.0.1 -p 6379 "),
-        (GUARDED, False, "look", "redis-cli "),
+        (GUARDED, False, "look", "redis-cli -h 10.0.0.1 -p 6379 "),
     ],
 )
 def test_what_a_primary_that_is_cut_off_does_matters_where_another_may_take_over(

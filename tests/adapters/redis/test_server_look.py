@@ -85,6 +85,59 @@ def test_a_command_that_is_renamed_is_no_missing_right() -> None:
         assert (seen.missing, seen.unknown) == ((), ("eval",))
 
 
+#: How a command and a key are refused.
+REFUSALS = {
+    "6.2.14": (
+        "this user has no permissions to run the 'hset' command or its subcommand",
+        "this user has no permissions to access one of the keys used as arguments",
+    ),
+    "7.0.15": (
+        "this user has no permissions to run the 'hset' command",
+        "this user has no permissions to access one of the keys used as arguments",
+    ),
+    "7.2.4": ("User fleetd has no permissions to run the 'hset' command", "No permissions to access a key"),
+}
+
+
+@pytest.mark.parametrize("version", REFUSALS)
+def test_what_is_refused_is_understood_in_every_version(version: str) -> None:
+    hset = Trial(words=("HSET", "a", "b", "c", "d"), right="+hset", key_right="%RW~a")
+    of_command, of_key = REFUSALS[version]
+    info = f"redis_version:{version}\r\n"
+    replies = {"HSET": f"-NOPERM {of_command}", "TIME": "*2\r\n$1\r\n7\r\n$1\r\n9", "INFO": f"${len(info)}\r\n{info}"}
+    seen = answered(replies, hset)
+    assert seen.missing == ("+hset",)
+    assert (seen.version, seen.now_ms) == (tuple(map(int, version.split("."))), 7000)
+    assert answered(replies | {"HSET": f"-NOPERM {of_key}"}, hset).missing == ("%RW~a",)
+    for done in ("-ERR wrong number of arguments for 'hset' command", "-READONLY You can't write", ":0"):
+        assert answered(replies | {"HSET": done}, hset).missing == ()
+
+
+def answered(replies: dict[str, str], *trials: Trial) -> ServerSeen:
+    """By a server that gives these replies, by command."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.readline():
+            words = []
+            for _ in range(int(head[1:])):
+                length = int((await reader.readline())[1:])
+                words.append((await reader.readexactly(length + 2))[:-2].decode())
+            writer.write(f"{replies.get(words[0], '+OK')}\r\n".encode())
+        writer.close()
+
+    async def looked() -> ServerSeen:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        settings = RedisSettings(host="127.0.0.1", port=server.sockets[0].getsockname()[1])
+        connection = RedisConnection(settings, timeout_seconds=WAIT_SECONDS, bare=True)
+        try:
+            return await look_at_server(connection, settings, trials, WAIT_SECONDS)
+        finally:
+            await connection.drop()
+            server.close()
+
+    return asyncio.run(looked())
+
+
 def test_a_wrong_password_is_said_in_words(shared_redis: RedisServer, client: redis.Redis) -> None:
     with pytest.raises(SourceUnavailableError, match="refuses the login"):
         look(at(shared_redis, username="nobody", password="p"))

@@ -78,7 +78,7 @@ def _own_name(
     entry, named = state.hosts.get(host), f"this machine is called {seen.hostname}, and in the fleet {host}"
     taken = entry is not None and silent_seconds(state, entry, now_ms) * 1000 < NAME_MS
     if entry is not None and taken and not _same_boot(entry.boot_id, seen.boot_id):
-        why = "Whoever is here is refused, and grows nothing above min, while the other one beats."
+        why = "This one is refused, and grows nothing above min, while the other one beats."
         what = sentence(reasons.LedgerUnusable(fault="name_taken", host=host))
         yield Check(subject=_FLEET, verdict="broken", what=what, why=why)
     called = {seen.hostname, seen.hostname.partition(".")[0]}

@@ -12,6 +12,7 @@ from fleetd.app.doctor.redis_checks import alone_check, replication_checks, user
 from fleetd.app.doctor.redis_seen import RedisSeen
 from fleetd.app.doctor.sentinel_checks import sentinel_checks
 from fleetd.app.endpoints import Endpoints
+from fleetd.app.redis_cli import redis_cli
 from fleetd.config import Settings
 from fleetd.core.evidence.signs import of_settings
 from fleetd.core.model.facts import HostFacts, Known, SidekiqFacts, Snapshot, SystemdFacts, Unknown
@@ -68,10 +69,11 @@ def _more_of_redis(settings: Settings, endpoints: Endpoints, snapshot: Snapshot,
     processes = snapshot.sidekiq.value.processes if isinstance(snapshot.sidekiq, Known) else ()
     others = other_hosts(processes, host)
     several = bool(others) or (seen.ledger is not None and bool(seen.ledger.hosts.keys() - {host}))
+    cli = redis_cli(redis, next((sentinel.primary for sentinel in seen.sentinels if sentinel.names_ours), ""))
     if seen.server is not None:
-        yield from user_checks(redis, seen.server, others, shared=shared)
+        yield from user_checks(redis, seen.server, cli, others, shared=shared)
         if seen.server.replication is not None:
-            yield from replication_checks(redis, seen.server.replication, several=several)
+            yield from replication_checks(redis, seen.server.replication, cli, several=several)
     if seen.sentinels:
         yield from sentinel_checks(seen.sentinels, redis.sentinel_master or "")
     if shared:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Final
 
 from fleetd.adapters.ledger.rights import RIGHTS, key_right
 from fleetd.adapters.redis.server_look import Replication, ServerSeen
 from fleetd.adapters.sidekiq.rights import comforts, rights
 from fleetd.app.doctor.check import Check, Verdict
-from fleetd.app.redis_cli import redis_cli
 from fleetd.config.connections import RedisSettings
 from fleetd.core.model import reasons
 from fleetd.words.formatting import times
@@ -18,50 +18,64 @@ from fleetd.words.reasons import sentence
 
 _USER: Final = "Redis's user"
 _REPLICAS: Final = "Redis's replicas"
-_KEEP: Final = "Keep it with ACL SAVE, or CONFIG REWRITE where no aclfile is set."
+_KEEP: Final = "Keep the change with ACL SAVE, or CONFIG REWRITE where no aclfile is set."
 
 
-def user_checks(redis: RedisSettings, seen: ServerSeen, others: Sequence[str], *, shared: bool) -> Iterator[Check]:
-    """`others`: hosts whose workers beat beside this one's. `shared`: whether hosts share a ledger there."""
-    user = redis.username or "default"
-    if seen.unknown:
-        names = ", ".join(name.upper() for name in seen.unknown)
-        why = "They are renamed or disabled there (rename-command), or it is older than 4.0; fleetd needs them."
-        yield Check(subject=_USER, verdict="broken", what=f"Redis does not know {names}", why=why)
-    comfort = comforts(redis.key_prefix)
+def user_checks(
+    redis: RedisSettings, seen: ServerSeen, cli: Sequence[str], others: Sequence[str], *, shared: bool
+) -> Iterator[Check]:
+    """`cli`: the first words of redis-cli. `others`: hosts whose workers beat beside this one's. `shared`: whether
+    hosts share a ledger there.
+    """
+    user, comfort = redis.username or "default", comforts(redis.key_prefix)
     reading = [right for right in rights(redis.key_prefix) if right in seen.missing]
     needed = [right for right in reading if right not in comfort]
     wanted = [right for right in reading if right in comfort]
-    ledger = [right for right in (*RIGHTS, key_right(redis.key_prefix)) if right in seen.missing]
+    ledger = [right for right in (*RIGHTS, key_right(redis.key_prefix)) if right in seen.missing] if shared else []
+    lacking = partial(_lacking, redis, seen, cli)
+    yield from _unknown_commands(seen.unknown, comfort)
     if needed:
-        why = "Without it fleetd can't read what Sidekiq keeps, and holds everything as it is."
-        yield _lacking(redis, seen, "broken", f"user {user} may not read all that fleetd reads", needed, why)
+        why = "fleetd can't read what Sidekiq keeps, and holds everything as it is."
+        yield lacking("broken", f"user {user} may not read all that fleetd reads", needed, why)
     if wanted:
-        why = "Without it some numbers are unknown, or after an outage it is known later whether others can write."
-        yield _lacking(redis, seen, "look", f"user {user} lacks a right that helps", wanted, why)
-    if shared and ledger:
-        what, verdict = f"user {user} may not write the ledger that the hosts of a fleet share", "look"
-        why = "This host counts as the only one, which is right for a single VM"
-        why += ' (fleet.ledger = "local" then says so). Beside workers of another host nothing grows here.'
+        why = "Some numbers are unknown then, or after an outage it is known later whether others can write."
+        yield lacking("look", f"user {user} lacks a right that helps", wanted, why)
+    if ledger:
+        what = f"user {user} may not write the ledger that the hosts of a fleet share"
+        why = 'Right for a single VM only (fleet.ledger = "local"); beside workers of another host nothing grows here.'
         if others:
-            verdict = "broken"
             why = f"Workers of {', '.join(others)} beat, so nothing grows here above min."
-        yield _lacking(redis, seen, verdict, what, ledger, why)  # type: ignore[arg-type]
-    if not (needed or wanted or seen.unknown or (shared and ledger)):
-        what = "all that fleetd reads" + (", and the fleet's ledger" if shared else "")
-        yield Check(subject=_USER, verdict="ok", what=f"user {user} may use {what}")
+        yield lacking("broken" if others else "look", what, ledger, why)
+    if not (reading or ledger or seen.unknown):
+        what = f"user {user} may read all that fleetd reads" + (", and write the fleet's ledger" if shared else "")
+        yield Check(subject=_USER, verdict="ok", what=what)
+
+
+def _unknown_commands(unknown: Sequence[str], comfort: Sequence[str]) -> Iterator[Check]:
+    if not unknown:
+        return
+    names = ", ".join(name.upper() for name in unknown)
+    helps = {word[1:].partition("|")[0] for word in comfort}
+    why = "Renamed or disabled there (rename-command), or it is older than 4.0."
+    verdict: Verdict = "look" if helps.issuperset(unknown) else "broken"
+    yield Check(subject=_USER, verdict=verdict, what=f"Redis does not know {names}, which fleetd uses", why=why)
 
 
 def _lacking(
-    redis: RedisSettings, seen: ServerSeen, verdict: Verdict, what: str, words: Sequence[str], why: str
+    redis: RedisSettings,
+    seen: ServerSeen,
+    cli: Sequence[str],
+    verdict: Verdict,
+    what: str,
+    words: Sequence[str],
+    why: str,
 ) -> Check:
     """With the command that gives it what is missing."""
     told = words if seen.version >= (7,) or not seen.version else _before_redis_7(words)
-    where = " On each server of that primary, as users are not replicated." if redis.sentinel_master else ""
-    command = shlex.join([*redis_cli(redis), "ACL", "SETUSER", redis.username or "default", *told])
-    return Check(
-        subject=_USER, verdict=verdict, what=f"{what}: {' '.join(told)}", why=f"{why}{where} {_KEEP}", line=command
-    )
+    where = " On each server of that primary: users are not replicated." if redis.sentinel_master else ""
+    line = shlex.join([*cli, "ACL", "SETUSER", redis.username or "default", *told])
+    said = f"{what}: {' '.join(told)}"
+    return Check(subject=_USER, verdict=verdict, what=said, why=f"{why}{where} {_KEEP}", line=line)
 
 
 def _before_redis_7(words: Sequence[str]) -> list[str]:
@@ -80,7 +94,9 @@ def alone_check(others: Sequence[str]) -> Check:
     return Check(subject="the fleet", verdict="ok", what=what)
 
 
-def replication_checks(redis: RedisSettings, seen: Replication, *, several: bool) -> Iterator[Check]:
+def replication_checks(
+    redis: RedisSettings, seen: Replication, cli: Sequence[str], *, several: bool
+) -> Iterator[Check]:
     """`several`: hosts share this Redis, so that another one may go on with the new primary after a failover."""
     if seen.role == "replica":
         why = "What is written there is refused or lost: workers that use it can't even beat."
@@ -100,16 +116,15 @@ def replication_checks(redis: RedisSettings, seen: Replication, *, several: bool
         what = f"{count}; min-replicas-to-write is set, so a primary that is cut off from all of them takes no writes"
         yield Check(subject=_REPLICAS, verdict="ok", what=what)
     else:
-        yield _unguarded(redis, count, looked_at=several or fails_over)
+        yield _unguarded(cli, count, looked_at=several or fails_over)
 
 
-def _unguarded(redis: RedisSettings, count: str, *, looked_at: bool) -> Check:
+def _unguarded(cli: Sequence[str], count: str, *, looked_at: bool) -> Check:
     why = (
-        "An old primary that is cut off after a failover then goes on taking writes, and workers beside it go on too: "
-        "a second scheduler there runs until the cut is healed. With 1 it stops after min-replicas-max-lag (10 s); but "
-        "then Redis takes no writes either while no replica is connected, so have two. On every server of it, and "
-        "CONFIG REWRITE."
+        "After a failover an old primary that is cut off goes on taking writes, and workers beside it go on, a second "
+        "scheduler among them, until the cut is healed. With 1 it takes none after min-replicas-max-lag (10 s). Nor "
+        "does a primary whose last replica is down, so have two. Set it on every server of it, and CONFIG REWRITE."
     )
-    line = shlex.join([*redis_cli(redis), "CONFIG", "SET", "min-replicas-to-write", "1"])
+    line = shlex.join([*cli, "CONFIG", "SET", "min-replicas-to-write", "1"])
     what = f"{count}, and min-replicas-to-write is 0"
     return Check(subject=_REPLICAS, verdict="look" if looked_at else "ok", what=what, why=why, line=line)
