@@ -12,8 +12,8 @@ from fleetd.config import parse
 from fleetd.core.fleet.state import LedgerState
 from fleetd.core.model.facts import Known, PgBouncerFacts, Snapshot
 from fleetd.core.model.policy_tables import Policy
-from tests.support.builders.ledgers import SOURCE, entry, ledger, report
 from tests.support.builders.readings import bouncer, database, process, sidekiq, snapshot, systemd, tag
+from tests.support.fleet.ledgers import SOURCE, entry, ledger, report
 
 PROFILE = '[fleet]\nhost = "w1"\n[profiles.default-first]\ninstances = "1-3"\n'
 SETTINGS = parse(PROFILE)

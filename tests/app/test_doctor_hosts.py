@@ -16,8 +16,8 @@ from fleetd.config import parse
 from fleetd.core.fleet.state import Entry, LedgerState
 from fleetd.core.model.facts import CodeStamp, Known, ProcessFacts, Snapshot
 from fleetd.core.model.policy_tables import Policy
-from tests.support.builders.ledgers import CLOCK_MS, FLEET, TIME_MS, entry, ledger, report
 from tests.support.builders.readings import machine, process, sidekiq, snapshot, tag
+from tests.support.fleet.ledgers import CLOCK_MS, FLEET, TIME_MS, entry, ledger, report
 
 OWN = "kernel-1.mark-1"
 

@@ -18,7 +18,7 @@ from fleetd.cli.main import cli
 from fleetd.config.connections import RedisSettings
 from fleetd.core.fleet.calls import Beat, BeatReply
 from fleetd.core.sharing.report import written
-from tests.support.builders.ledgers import FLEET, SOURCE, report
+from tests.support.fleet.ledgers import FLEET, SOURCE, report
 from tests.support.rig.redis_server import WAIT_SECONDS, admin, command, redis_server
 
 GUIDE = "LOCAL_DOMAIN=m.example\nDB_HOST=/nowhere/postgresql\nDB_USER=mastodon\nDB_PASS=\n"
