@@ -62,8 +62,8 @@ def test_min_of_every_host_and_one_scheduler_are_set_aside() -> None:
     check = checked(shot(300), of_two())
     assert check.verdict == "ok"
     assert check.what == (
-        f"at min all 2 hosts use 93 of 268; one more of default-first (27) fits: {LIMIT}27 of w1's min, less 54 of "
-        "w2's min, less 12 of one scheduler: 175 left"
+        "at min all 2 hosts together use 93 of 268; one more of default-first (27) fits: "
+        f"{LIMIT}27 of w1's min, less 54 of w2's min, less 12 of one scheduler: 175 left"
     )
 
 
@@ -87,7 +87,9 @@ def test_what_does_not_fit_is_named_by_host() -> None:
     """Of 97 + 20 others are 10 in reserve and 19 others': 88 are left, and 27 + 54 + 12 are 93."""
     check = checked(shot(120), of_two())
     assert check.verdict == "broken"
-    assert check.what.startswith("at min all 2 hosts use 93 of 88; one more of default-first (27) does not fit")
+    assert check.what.startswith(
+        "at min all 2 hosts together use 93 of 88; one more of default-first (27) does not fit"
+    )
     assert check.what.endswith(": -5 left")
     assert check.why.endswith("lower it by 5 in all (w1 27, w2 54), or raise the limit.")
     full = checked(shot(130), of_two())

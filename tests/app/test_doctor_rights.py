@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import redis
+from msgspec import structs
 
 from fleetd.adapters.ledger.ledger import LEDGER_KEY, RedisLedger
 from fleetd.adapters.ledger.rights import RIGHTS, key_right
@@ -180,15 +181,24 @@ def test_commands_that_are_renamed_there(server: RedisServer, unknown: tuple[str
     assert (check.verdict, check.what) == (verdict, f"Redis does not know {names}, which fleetd uses")
 
 
-def test_before_redis_7_keys_are_allowed_as_a_whole(server: RedisServer, client: redis.Redis) -> None:
-    seen = seen_as(server, "+info", "+time", "+@scripting", "+@read")
+@pytest.mark.parametrize(
+    "words", [("+info", "+time", "+@scripting", "+@read"), ("~queue:*", "+@all"), ("~*", *rights("")[1:-1])]
+)
+def test_the_lines_for_redis_6_mend_it_one_after_the_other(
+    server: RedisServer, client: redis.Redis, words: tuple[str, ...]
+) -> None:
+    """Redis 7 takes what Redis 6 takes. There a key is allowed as a whole, and a subcommand with its command."""
+    seen = seen_as(server, *words)
     assert seen.server is not None
-    old = ServerSeen(missing=(*seen.server.missing, "+client|setname"), version=(6, 2, 14))
     _, endpoints = configured(server)
-    found = user_checks(endpoints.redis, old, ("redis-cli",), (), shared=True)
-    words = [word for check in found for word in shlex.split(check.line)]
-    assert not any(word.startswith("%") or "|" in word for word in words)
-    assert {"~*", "~fleetd:ledger", "+client"} <= set(words)
+    old = structs.replace(seen.server, version=(6, 2, 14))
+    found = list(user_checks(endpoints.redis, old, ("redis-cli",), (), shared=True))
+    for check in found:
+        said = shlex.split(check.line)
+        assert not any(word.startswith("%") or "|" in word for word in said)
+        command(client, *said[1:])
+    again = asyncio.run(look_at_redis(*configured(server)))
+    assert [check.verdict for check in checks(server, again)] == ["ok"]
 
 
 def documented(page: str) -> list[list[str]]:

@@ -105,7 +105,7 @@ def test_two_names_of_one_sentinel() -> None:
     ]
 
 
-def replicas(seen: Replication, redis: RedisSettings = ALONE, *, several: bool = False) -> list[Check]:
+def replicas(seen: Replication | None, redis: RedisSettings = ALONE, *, several: bool = False) -> list[Check]:
     return list(replication_checks(redis, seen, redis_cli(redis, PRIMARY), several=several))
 
 
@@ -130,12 +130,20 @@ def test_what_a_primary_that_is_cut_off_does_matters_where_another_may_take_over
     redis: RedisSettings, verdict: str, start: str, *, several: bool
 ) -> None:
     [check] = replicas(primary(1), redis, several=several)
-    assert (check.verdict, check.what) == (verdict, "1 replica, and min-replicas-to-write is 0")
+    assert (check.verdict, check.what) == (verdict, "1 replica, and min-replicas-to-write is not set")
     assert check.line == f"{start}CONFIG SET min-replicas-to-write 1"
     assert "a second scheduler" in check.why
     [check] = replicas(primary(2, guarded=True), redis, several=several)
     assert check.verdict == "ok"
     assert check.what.startswith("2 replicas; min-replicas-to-write is set")
+
+
+def test_a_redis_that_keeps_its_replication_for_itself() -> None:
+    assert replicas(None) == []
+    for found in (replicas(None, several=True), replicas(None, GUARDED)):
+        [check] = found
+        assert check.verdict == "look"
+        assert check.line == "redis-cli -h 10.0.0.1 -p 6379 CONFIG GET min-replicas-to-write"
 
 
 def test_a_primary_whose_replicas_are_gone() -> None:

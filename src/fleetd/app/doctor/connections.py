@@ -146,7 +146,7 @@ def _plainly(policy: Policy, source: SourceBudget, ours: int, aside: SetAside) -
     fits = "fits" if left - doubtful >= least.claim_connections else "may not fit"
     fits = fits if left >= least.claim_connections else "does not fit"
     usable = max(0, source.limit_connections - source.reserve_connections - source.others_connections)
-    whose = f"at min all {len(aside.hosts) + 1} hosts" if aside.hosts else "at min you"
+    whose = f"at min all {len(aside.hosts) + 1} hosts together" if aside.hosts else "at min you"
     return f"{whose} use {ours} of {usable}; one more of {least.name} ({least.claim_connections}) {fits}: "
 
 

@@ -72,7 +72,7 @@ def _more_of_redis(settings: Settings, endpoints: Endpoints, snapshot: Snapshot,
     cli = redis_cli(redis, next((sentinel.primary for sentinel in seen.sentinels if sentinel.names_ours), ""))
     if seen.server is not None:
         yield from user_checks(redis, seen.server, cli, others, shared=shared)
-        if seen.server.replication is not None:
+        if "+info" not in seen.server.missing:
             yield from replication_checks(redis, seen.server.replication, cli, several=several)
     if seen.sentinels:
         yield from sentinel_checks(seen.sentinels, redis.sentinel_master or "")

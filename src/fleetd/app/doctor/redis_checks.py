@@ -71,16 +71,18 @@ def _lacking(
     why: str,
 ) -> Check:
     """With the command that gives it what is missing."""
-    told = words if seen.version >= (7,) or not seen.version else _before_redis_7(words)
+    told = words if seen.version >= (7,) or not seen.version else _before_redis_7(words, seen.missing)
     where = " On each server of that primary: users are not replicated." if redis.sentinel_master else ""
     line = shlex.join([*cli, "ACL", "SETUSER", redis.username or "default", *told])
     said = f"{what}: {' '.join(told)}"
     return Check(subject=_USER, verdict=verdict, what=said, why=f"{why}{where} {_KEEP}", line=line)
 
 
-def _before_redis_7(words: Sequence[str]) -> list[str]:
-    """Keys can be allowed as a whole only, and a subcommand only with its command."""
-    plain = (word.replace("%RW~", "~").replace("%R~", "~").partition("|")[0] for word in words)
+def _before_redis_7(words: Sequence[str], missing: Sequence[str]) -> list[str]:
+    """There a key can be allowed as a whole only, and a subcommand with its command. Redis refuses a key after `~*`."""
+    everything = "%R~*" in missing
+    kept = (word for word in words if not (everything and "~" in word) or word == "%R~*")
+    plain = (word.replace("%RW~", "~").replace("%R~", "~").partition("|")[0] for word in kept)
     return list(dict.fromkeys(plain))
 
 
@@ -95,15 +97,26 @@ def alone_check(others: Sequence[str]) -> Check:
 
 
 def replication_checks(
-    redis: RedisSettings, seen: Replication, cli: Sequence[str], *, several: bool
+    redis: RedisSettings, seen: Replication | None, cli: Sequence[str], *, several: bool
 ) -> Iterator[Check]:
-    """`several`: hosts share this Redis, so that another one may go on with the new primary after a failover."""
+    """`several`: hosts share this Redis, so that another one may go on with the new primary after a failover.
+
+    `seen`: None: it does not say, as a hosted one may keep this for itself.
+    """
+    fails_over = bool(redis.sentinel_master)
+    if seen is None:
+        if several or fails_over:
+            what = "Redis does not say whether it has replicas, and whether min-replicas-to-write is set"
+            why = "Look there, or ask whoever runs it. Not set, an old primary that is cut off goes on taking writes."
+            line = shlex.join([*cli, "CONFIG", "GET", "min-replicas-to-write"])
+            yield Check(subject=_REPLICAS, verdict="look", what=what, why=why, line=line)
+        return
     if seen.role == "replica":
         why = "What is written there is refused or lost: workers that use it can't even beat."
         what = f"{redis.endpoint} is a replica of {seen.primary}: give fleetd and the workers the primary's address"
         yield Check(subject=_REPLICAS, verdict="broken", what=what, why=why)
         return
-    fails_over, count = bool(redis.sentinel_master), times(seen.replicas, "replica")
+    count = times(seen.replicas, "replica")
     if not seen.replicas and not fails_over:
         return
     if not seen.replicas:
@@ -126,5 +139,5 @@ def _unguarded(cli: Sequence[str], count: str, *, looked_at: bool) -> Check:
         "does a primary whose last replica is down, so have two. Set it on every server of it, and CONFIG REWRITE."
     )
     line = shlex.join([*cli, "CONFIG", "SET", "min-replicas-to-write", "1"])
-    what = f"{count}, and min-replicas-to-write is 0"
+    what = f"{count}, and min-replicas-to-write is not set"
     return Check(subject=_REPLICAS, verdict="look" if looked_at else "ok", what=what, why=why, line=line)
