@@ -10,8 +10,8 @@ from fleetd.words.formatting import span
 
 _FAULTS: dict[str, str] = {
     "no_rights": (
-        "fleetd's Redis user may not write the fleet's ledger, so this host counts as the only one: give it the rights "
-        'that docs/operations.md lists ("Redis user"), or set fleet.ledger = "local"'
+        "fleetd's Redis user may not write the fleet's ledger, so this host counts as the only one: give it the right "
+        'by the command that sudo fleetctl doctor prints, or set fleet.ledger = "local"'
     ),
     "format": "a later version of fleetd wrote the fleet's ledger in Redis: upgrade fleetd here",
     "full": "the fleet's ledger has no room for another host: fleetctl hosts forget HOST, for one gone for good",
