@@ -106,6 +106,7 @@ def test_another_mastodons_ledger_is_refused() -> None:
         (OWN, OWN, 2.0, 0, False),
         ("kernel-2.mark-9", OWN, 2.0, 0, True),
         ("kernel-1.mark-9", OWN, 2.0, 0, True),  # another container on one kernel
+        ("kernel-2.mark-1", OWN, 2.0, 0, False),  # fleetd sees another kernel's id than we do
         ("kernel-1", OWN, 2.0, 0, False),  # it has no runtime directory
         ("kernel-1.mark-9", "kernel-1", 2.0, 0, False),
         ("kernel-2", "kernel-1", 2.0, 0, True),

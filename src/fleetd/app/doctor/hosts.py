@@ -92,12 +92,14 @@ def _own_name(
 
 
 def _same_boot(theirs: str, ours: str) -> bool:
-    """Containers on one kernel are told apart by a mark; where one of the two has none, the kernel's id decides."""
+    """By fleetd's mark of each boot; where one of the two has none, by the kernel's id.
+
+    In a container fleetd, whose /proc is its own (ProtectProc=), sees another id of the kernel than the doctor does.
+    """
     if not theirs or not ours:
         return True
-    if "." in theirs and "." in ours:
-        return theirs == ours
-    return theirs.partition(".")[0] == ours.partition(".")[0]
+    (their_kernel, _, their_mark), (our_kernel, _, our_mark) = theirs.partition("."), ours.partition(".")
+    return their_mark == our_mark if their_mark and our_mark else their_kernel == our_kernel
 
 
 def _named_twice(processes: Iterable[ProcessFacts]) -> Iterator[Check]:
