@@ -98,6 +98,7 @@ def test_another_mastodons_ledger_is_refused() -> None:
         "namespace of its own"
     )
     assert "This host's is other.example mastodon" in check.why
+    assert wrong(two(), fleet="", settings_hidden=True) == [], "only root can tell"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec import structs
 
 from fleetd.adapters.host.as_account import as_account
 from fleetd.adapters.host.worker_account import AccountError
@@ -83,6 +84,7 @@ def _look(file: Path, settings: Settings, env: EnvFile, before: FoundPooler | No
     except ConfigError as error:  # PgBouncer was found just now, and what it takes to ask it is missing
         return msgspec.json.encode([*rights(file, settings), *_problems(error)])
     snapshot, seen = asyncio.run(_observed(settings, endpoints))
+    seen = structs.replace(seen, settings_hidden=env.forbidden)
     return msgspec.json.encode(
         [*_places(endpoints), *rights(file, settings), *reading_checks(settings, endpoints, snapshot, others, seen)]
     )

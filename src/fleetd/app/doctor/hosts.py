@@ -34,7 +34,7 @@ def fleet_checks(policy: Policy, fleet: str, snapshot: Snapshot, seen: RedisSeen
     if state is None:
         yield from _no_ledger(seen, other_hosts(processes, policy.host))
         return
-    if state.fleet != fleet:
+    if seen.ledger_of(fleet) is None:
         what = sentence(reasons.LedgerUnusable(fault="fleet", fleet=state.fleet))
         why = f"This host's is {fleet or 'not named (LOCAL_DOMAIN)'}, and it is refused: it grows nothing above min."
         yield Check(subject=_FLEET, verdict="broken", what=what, why=why)

@@ -41,8 +41,7 @@ def reading_checks(
     policy, seen = endpoints.policy(settings.policy), seen or RedisSeen()
     yield from _redis(endpoints, snapshot.sidekiq)
     yield from _more_of_redis(settings, endpoints, snapshot, seen)
-    same = seen.ledger is not None and seen.ledger.fleet == endpoints.fleet
-    yield from connection_checks(policy, endpoints, snapshot, leaving, seen.ledger if same else None)
+    yield from connection_checks(policy, endpoints, snapshot, leaving, seen.ledger_of(endpoints.fleet))
     for sign in of_settings(policy, snapshot.pgbouncer):
         yield Check(subject="Mastodon's settings", verdict="broken", what=sentence(sign))
     yield from _systemd(snapshot.systemd)

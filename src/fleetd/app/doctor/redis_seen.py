@@ -37,6 +37,12 @@ class RedisSeen(Value, frozen=True, kw_only=True):
     ledger_why: str = ""  # it could not be read
     boot_id: str = ""  # of this machine, as fleetd tells it to the ledger; "": unknown
     hostname: str = ""  # as the kernel calls this machine
+    settings_hidden: bool = False  # whoever looks may not read Mastodon's settings, which name the fleet
+
+    def ledger_of(self, fleet: str) -> LedgerState | None:
+        """The ledger, if it is this fleet's or nobody can tell."""
+        theirs = self.ledger is not None and self.ledger.fleet != fleet and not self.settings_hidden
+        return None if theirs else self.ledger
 
 
 async def look_at_redis(settings: Settings, endpoints: Endpoints) -> RedisSeen:
