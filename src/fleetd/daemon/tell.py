@@ -155,7 +155,7 @@ def _clamp(clamp: Clamp) -> ClampStatus:
 
 def _queues(result: TickResult) -> tuple[QueueStatus, ...]:
     policy, needed = result.tick.policy, result.fleet.needed
-    facts = result.tick.sidekiq.queues if result.tick.sidekiq else {}
+    facts = result.tick.queues
     need = needed.queue_threads if needed else {}
     if needed is not None:  # of a queue that was never read whole, no load is known
         loads = result.fleet.memory.demand.busy_mean_threads

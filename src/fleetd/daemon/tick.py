@@ -141,7 +141,7 @@ class Ticker:
         clock = self.sources.clock
         begun = clock.now_seconds()
         self.part.say(self.policy, self.host_memory)
-        snapshot = await self.sources.observe(self.policy.host)
+        snapshot = await self.sources.observe(self.policy.host, self.part.without_jobs_of())
         view = self.part.hear(self.host_memory.fleet, snapshot)
         assessed = assess(self.policy, snapshot, self.host_memory, view)
         view, shared = await self.part.planned(assessed.tick, assessed.memory)

@@ -19,6 +19,7 @@ from fleetd.daemon.in_process_ledger import InProcessLedger, LedgerInMemory
 from fleetd.daemon.tick import Ticker, TickResult
 from fleetd.words.reasons import sentence
 from tests.support.world.ports import FakeSidekiq, Rig
+from tests.support.world.readings import leaving_out
 from tests.support.world.world import World
 
 
@@ -39,7 +40,7 @@ class SharedSidekiq(FakeSidekiq):
         self.shared = shared
         self.everybody = everybody
 
-    async def read(self) -> SidekiqFacts:
+    async def read(self, *, without_jobs_of: frozenset[str] = frozenset()) -> SidekiqFacts:
         self.world.redis_up = self.shared.up
         facts = await super().read()
         for world in self.everybody.values():
@@ -47,7 +48,7 @@ class SharedSidekiq(FakeSidekiq):
                 world.redis_up = True
                 others = await FakeSidekiq(world).read()
                 facts = structs.replace(facts, processes=(*facts.processes, *others.processes))
-        return facts
+        return leaving_out(facts, without_jobs_of)
 
 
 class HostRig(Rig):

@@ -7,7 +7,7 @@
 -- ARGV: key prefix; 1 to read everything, 0 for the named ones only; most queues; hashes of job classes with a blank
 --       between them; how many queues are named, and for each its name and a length (the oldest job is not read if the
 --       queue still has it; * never, '' always); then processes: identity, last beat and size of info, '' where they
---       are not known.
+--       are not known, and 0 if their running jobs are not asked for.
 -- Reply: a list of records, each a list that begins with its kind:
 --   time SECONDS MICROSECONDS | counter NAME VALUE-or-nil | waiting SET JOBS | scheduled LINES
 --   classes KEY {NAME FAILED PROCESSED...}   only those with failures; a count is nil if its field is missing
@@ -15,7 +15,8 @@
 --     this call has done enough. JOB is whole, or what follows the first key in its tail that looks like a time; HEAD is the beginning of such a job.
 --   same N...   the Nth of the named processes have not beaten since
 --   process IDENTITY INFO BUSY BEAT QUIET RSS CONCURRENCY KEY JOBS BYTES {ENTRY...}   INFO is nil if its size is as
---     known. KEY is that of its running jobs, '' if there are none; ENTRY is their JSON, if all are small.
+--     known. KEY is that of its running jobs, '' if there are none or none are asked for; ENTRY is their JSON, if all
+--     are small.
 --   left IDENTITY   not read, because this call has done enough
 --   members SIZE DEAD   of `processes`; DEAD of them have no heartbeat, -1 if they are too many to look at here
 --   empty   neither `queues` nor `processes` exists
@@ -142,7 +143,7 @@ local function running(identity)
 end
 
 -- Whether it was read, or its fault recorded; false: there is no heartbeat.
-local function read_process(identity, beat_known, info_known)
+local function read_process(identity, info_known, without_jobs)
   about, owner = 'processes', ''
   local size = ask('HSTRLEN', identity, 'info')
   if not size then return true end
@@ -156,7 +157,7 @@ local function read_process(identity, beat_known, info_known)
   local info = size ~= tonumber(info_known) and ask('HGET', identity, 'info')
   if info == nil then return true end
   local key, jobs, job_bytes, entries = '', 0, 0, {}
-  if beat[1] ~= '0' then key, jobs, job_bytes, entries = running(identity) end
+  if beat[1] ~= '0' and not without_jobs then key, jobs, job_bytes, entries = running(identity) end
   record('process', identity, info, beat[1], beat[2], beat[3], beat[4], beat[5], key, jobs, job_bytes, entries)
   return true
 end
@@ -172,7 +173,7 @@ local function read_named(identity)
   if beat_known ~= '' then
     calls = calls + 1
     if redis.pcall('HGET', prefix .. identity, 'beat') == beat_known then
-      same[#same + 1] = (place - named_from) / 3 + 1
+      same[#same + 1] = (place - named_from) / 4 + 1
       return true
     end
   end
@@ -180,7 +181,7 @@ local function read_named(identity)
     record('left', identity)
     return true
   end
-  return read_process(identity, beat_known, ARGV[place + 2])
+  return read_process(identity, ARGV[place + 2], ARGV[place + 3] == '0')
 end
 
 local function exist(names, first, last)
@@ -202,7 +203,7 @@ local function read_new(names)
       for index = first, last do
         if enough() then
           record('left', names[index])
-        elseif not read_process(names[index], '', '') then
+        elseif not read_process(names[index], '', false) then
           dead = dead + 1
         end
       end
@@ -286,7 +287,7 @@ record('time', now[1], now[2])
 
 local queues = tonumber(ARGV[5])
 named_from = 6 + 2 * queues
-for place = named_from, #ARGV, 3 do named[ARGV[place]] = place end
+for place = named_from, #ARGV, 4 do named[ARGV[place]] = place end
 
 if everything then
   about = 'counter'
@@ -306,7 +307,7 @@ local processes
 if everything then
   processes = read_processes()
 else
-  for place = named_from, #ARGV, 3 do read_named(ARGV[place]) end
+  for place = named_from, #ARGV, 4 do read_named(ARGV[place]) end
 end
 owner = ''
 local seen = {}

@@ -75,12 +75,12 @@ class SidekiqRedis:
         self._members = MembersReader()
         self._running_jobs = RunningJobsReader()
 
-    async def read(self) -> SidekiqFacts:
+    async def read(self, *, without_jobs_of: frozenset[str] = frozenset()) -> SidekiqFacts:
         """One reading. Raises SourceUnavailableError when there is none; the next call then connects anew."""
         ride = Ride(self._rider, self._rider_bug)
         try:
             async with asyncio.timeout(self._deadline_seconds):
-                return await self._read(self._connection.client(), ride)
+                return await self._read(self._connection.client(), ride, without_jobs_of)
         except (exceptions.RedisError, OSError, TimeoutError) as error:
             await self._connection.drop()
             why = sentence(error, self._settings, self._deadline_seconds)
@@ -98,11 +98,12 @@ class SidekiqRedis:
     async def close(self) -> None:
         await self._connection.drop()
 
-    async def _read(self, client: Redis, ride: Ride) -> SidekiqFacts:
+    async def _read(self, client: Redis, ride: Ride, without_jobs_of: frozenset[str]) -> SidekiqFacts:
         now = asyncio.get_running_loop().time()
         self._connection.allowance.begin_reading()
         rounds = Rounds(client, self._connection.allowance, until_seconds=now + self._deadline_seconds * _ASKING_SHARE)
-        reading = Reading(self._settings.key_prefix, self._memory, loop_seconds=now)
+        without = frozenset(identity.encode() for identity in without_jobs_of)
+        reading = Reading(self._settings.key_prefix, self._memory, loop_seconds=now, without_jobs_of=without)
         probe = await self._read_everything(reading, rounds, now, ride)
         await self._read_left(reading, rounds)
         await self._members.read(reading, rounds, self._settings.key_prefix)
@@ -123,7 +124,7 @@ class SidekiqRedis:
         minute = self._minute_due(now_seconds)
         if minute is not None:
             reading.job_classes = JobClasses(minute)
-        arguments = self._arguments(queues, reading.named, everything=True, minute=minute)
+        arguments = self._arguments(reading, queues, reading.named, everything=True, minute=minute)
         beside = (("INFO", "server"), probe)
         records, info, written = await rounds.run(_SCRIPT, *arguments, beside=beside, ride=ride)
         server = info if isinstance(info, dict) else {}
@@ -156,6 +157,7 @@ class SidekiqRedis:
 
     def _arguments(
         self,
+        reading: Reading,
         queues: Sequence[tuple[Any, str]],
         processes: Sequence[bytes],
         *,
@@ -167,11 +169,12 @@ class SidekiqRedis:
         for name, unless in queues:
             arguments += (name, unless)
         for identity in processes:
-            known = self._memory.processes.get(identity)
+            known, asks = self._memory.processes.get(identity), reading.asks_for_jobs_of(identity)
             if known is None:
-                arguments += (identity, "", "")
+                arguments += (identity, "", "", int(asks))
             else:
-                arguments += (identity, known.beat, known.info_bytes if known.info is not None else "")
+                beat = "" if known.left_out and asks else known.beat  # as if it had beaten since
+                arguments += (identity, beat, known.info_bytes if known.info is not None else "", int(asks))
         return arguments
 
     async def _read_some(
@@ -179,7 +182,7 @@ class SidekiqRedis:
     ) -> None:
         reading.named = processes
         (records,) = await rounds.run(
-            _SCRIPT, *self._arguments([(name, "") for name in queues], processes, everything=False)
+            _SCRIPT, *self._arguments(reading, [(name, "") for name in queues], processes, everything=False)
         )
         for record in records:
             reading.take(record)

@@ -54,10 +54,19 @@ class Reading:
     """Takes the script's records one by one; `facts` is what they say together.
 
     `named`: the processes that were named to the script, in their order. `loop_seconds`: the event loop's clock.
+    `without_jobs_of`: identities of processes whose running jobs are not asked for.
     """
 
-    def __init__(self, key_prefix: str, memory: Memory | None = None, *, loop_seconds: float = 0.0) -> None:
+    def __init__(
+        self,
+        key_prefix: str,
+        memory: Memory | None = None,
+        *,
+        loop_seconds: float = 0.0,
+        without_jobs_of: frozenset[bytes] = frozenset(),
+    ) -> None:
         self._prefix = key_prefix
+        self._without_jobs_of = without_jobs_of
         self._memory = memory if memory is not None else Memory()
         self._loop_seconds = loop_seconds
         self._now_seconds: float | None = None
@@ -111,6 +120,9 @@ class Reading:
         """Not every process was read."""
         self._complete = False
         self.fault(f"{self._prefix}processes", why)
+
+    def asks_for_jobs_of(self, identity: bytes) -> bool:
+        return identity not in self._without_jobs_of
 
     def is_new(self, identity: bytes) -> bool:
         return identity not in self._processes
@@ -249,6 +261,8 @@ class Reading:
             take_entries(known.work, shown_key(key), entries, known.beat_seconds)
         elif jobs:
             known.unread = UnreadWork(key, jobs, size_bytes)
+        elif not self.asks_for_jobs_of(identity):
+            known.left_out = known.process is not None and known.process.busy_threads > 0
         self._add(identity, known)
 
     def _add(self, identity: bytes, known: KnownProcess) -> None:
@@ -256,6 +270,8 @@ class Reading:
             self.incomplete(f"has more than {PROCESSES_MAX} members with a heartbeat; the rest is not read")
         else:
             self._processes[identity] = known
+        if known.unread is not None and not self.asks_for_jobs_of(identity):
+            known.unread, known.left_out = None, True
 
     def _take_left(self, identity: bytes) -> None:
         self.left["process"].append(identity)

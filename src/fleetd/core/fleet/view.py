@@ -6,8 +6,9 @@ from msgspec import structs
 
 from fleetd.core.fleet.calls import BeatReply, Code, OwnScheduler, Refusal
 from fleetd.core.fleet.state import HOSTS_MAX, Planned, Slot
+from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamp
-from fleetd.core.model.facts import Value
+from fleetd.core.model.facts import QueueFacts, Value
 from fleetd.core.model.reasons.base import ConnectionSource
 from fleetd.core.model.reasons.sharing import SettingDiffers
 
@@ -73,6 +74,7 @@ class Share(Value, frozen=True, kw_only=True):
     needed_instances: int  # of the whole fleet
     desired_instances: int
     clamps: tuple[Clamp, ...] = ()  # from what is needed to what is desired
+    need: reasons.Need | None = None  # where it comes from; None: as many run in the fleet as are to
 
 
 class FleetView(Value, frozen=True, kw_only=True):
@@ -88,6 +90,8 @@ class FleetView(Value, frozen=True, kw_only=True):
     known: FleetKnown = FleetKnown()
     shares: dict[str, Share] | None = None  # by profile, from the leader's plan; None: there is none that is valid
     rolls_host: str | None = None  # which may replace instances; None: the leader names nobody
+    #: By queue, as the leader read them: threads at work, and those of them with a young job (see QueueFacts).
+    at_work: dict[str, tuple[int, int | None]] = {}
     scheduler_host: str | None = None  # which the leader names for a scheduler that is missing; None: nobody
     differences: tuple[SettingDiffers, ...] = ()  # settings in which hosts differ from the leader, by its plan
 
@@ -106,6 +110,18 @@ class FleetView(Value, frozen=True, kw_only=True):
     @property
     def leader(self) -> str:
         return self.reply.leader if self.reply is not None else ""
+
+    def with_threads(self, queue: QueueFacts) -> QueueFacts:
+        """The queue with the threads at work as the leader's plan has them, if this host has not read them: to show."""
+        if queue.busy_threads is not None or queue.name not in self.at_work:
+            return queue
+        busy, young = self.at_work[queue.name]
+        return structs.replace(queue, busy_threads=busy, young_threads=young)
+
+    def follows(self, host: str) -> bool:
+        """Whether another host than this one leads, and plans for it."""
+        reply = self.settled
+        return reply is not None and not reply.alone and reply.token is None and reply.leader not in ("", host)
 
     @property
     def settled(self) -> BeatReply | None:

@@ -24,6 +24,7 @@ FORMAT = 1
 PLAN_BYTES_MAX = 8 * 2**20
 
 _Name = Annotated[str, Meta(min_length=1, max_length=192)]
+_Queue = Annotated[str, Meta(max_length=256)]
 _Count = Annotated[int, Meta(ge=0, le=2**20)]
 _OfHost = Annotated[int, Meta(ge=0, le=2 * INSTANCES_MAX)]
 
@@ -90,6 +91,8 @@ class FleetPlan(Value, frozen=True, kw_only=True, omit_defaults=True):
     leader: _Name
     profiles: tuple[FleetCounts, ...] = ()  # of the fleet, in order of importance
     hosts: dict[str, dict[str, HostShare]] = {}  # by host and by its own name of the profile
+    #: By queue, if it could be read: threads at work, and those of them with a young job (see QueueFacts); to show.
+    at_work: dict[_Queue, tuple[_Count, _Count | None]] = {}
     rolls_host: str | None = None  # which may replace instances now; None: none needs to
     scheduler_host: str | None = None  # where it would be started if none lives; None: nowhere
     differences: tuple[reasons.SettingDiffers, ...] = ()  # in which other hosts differ from the leader, so all can tell
@@ -98,6 +101,11 @@ class FleetPlan(Value, frozen=True, kw_only=True, omit_defaults=True):
         """What the queues of this profile need in the whole fleet; None: the plan says nothing of it."""
         share = self.hosts.get(host, {}).get(profile)
         return None if share is None else self.profiles[share.profile].needed_instances
+
+    def need(self, host: str, profile: str) -> reasons.Need | None:
+        """Where that need comes from; None: as many run in the whole fleet as are to."""
+        share = self.hosts.get(host, {}).get(profile)
+        return None if share is None else self.profiles[share.profile].need
 
     def desired_instances(self, host: str) -> dict[str, int]:
         """What this host moves towards, by its own names of profiles."""

@@ -102,6 +102,7 @@ def plan_fleet(
             leader=own.host,
             profiles=_counts(fleet, needed, desired, shares, list(clamps)),
             hosts=shares.hosts,
+            at_work=_at_work(tick),
             rolls_host=host_that_rolls(fleet.reports, None if previous is None else previous.rolls_host),
             scheduler_host=named_scheduler_host(fleet.reports, maintenance),
             differences=from_leader(own, others),
@@ -111,6 +112,11 @@ def plan_fleet(
         needed=needed,
         unserved=unserved(memory.unserved, sidekiq) if sidekiq is not None else None,
     )
+
+
+def _at_work(tick: HostTick) -> dict[str, tuple[int, int | None]]:
+    queues = tick.sidekiq.queues if tick.sidekiq is not None else {}
+    return {name: (q.busy_threads, q.young_threads) for name, q in queues.items() if q.busy_threads is not None}
 
 
 def _needed(tick: HostTick, memory: SharingMemory) -> tuple[Needed | None, SharingMemory]:
