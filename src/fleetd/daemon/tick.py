@@ -147,6 +147,8 @@ class Ticker:
         view, shared = await self.part.planned(assessed.tick, assessed.memory)
         tick = msgspec.structs.replace(assessed.tick, fleet=view)
         memory = msgspec.structs.replace(assessed.memory, fleet=view.known)
+        if shared is not None:
+            memory = msgspec.structs.replace(memory, evidence=memory.evidence.believing(shared.memory.stalled))
 
         kept, fleet = memory, plan(tick, self.planned)
         wishes = self._wishes(snapshot, self.planned, view)

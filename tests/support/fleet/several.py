@@ -39,9 +39,10 @@ class SharedSidekiq(FakeSidekiq):
         super().__init__(world)
         self.shared = shared
         self.everybody = everybody
+        self.left_out: frozenset[str] = frozenset()  # whose running jobs the last reading did not ask for
 
     async def read(self, *, without_jobs_of: frozenset[str] = frozenset()) -> SidekiqFacts:
-        self.world.redis_up = self.shared.up
+        self.world.redis_up, self.left_out = self.shared.up, without_jobs_of
         facts = await super().read()
         for world in self.everybody.values():
             if world is not self.world:

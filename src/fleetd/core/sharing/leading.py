@@ -26,6 +26,9 @@ from fleetd.core.sharing.rolls import host_that_rolls
 from fleetd.core.sharing.scheduler_host import named_scheduler_host
 from fleetd.core.sharing.share import NAMED_MAX, Shares, share
 
+#: Processes that a leader tells the next one of.
+STALLED_MAX = 100
+
 
 class SharingMemory(Value, frozen=True, kw_only=True):
     """What the leader remembers between ticks, and the next leader finds in the ledger. Times of the fleet clock."""
@@ -34,6 +37,7 @@ class SharingMemory(Value, frozen=True, kw_only=True):
     windows: dict[str, HoldWindow] = {}  # by profile of the fleet
     unserved: UnservedMemory = UnservedMemory()
     moved_seconds: float | None = None  # when an instance was last moved without need
+    stalled: tuple[str, ...] = ()  # processes whose threads are all in endless jobs, by identity
 
 
 def leaving(
@@ -107,11 +111,24 @@ def plan_fleet(
             scheduler_host=named_scheduler_host(fleet.reports, maintenance),
             differences=from_leader(own, others),
         ),
-        memory=structs.replace(memory, windows=windows, moved_seconds=shares.moved_seconds),
+        memory=structs.replace(
+            memory, windows=windows, moved_seconds=shares.moved_seconds, stalled=_stalled(tick, memory.stalled)
+        ),
         fleet=fleet,
         needed=needed,
         unserved=unserved(memory.unserved, sidekiq) if sidekiq is not None else None,
     )
+
+
+def _stalled(tick: HostTick, before: tuple[str, ...]) -> tuple[str, ...]:
+    """Found now, or known before and not read this time. A new leader would otherwise watch them for as long again, and
+    meanwhile take their threads for work.
+    """
+    if tick.sidekiq is None:
+        return before
+    found = {identity for identity, seen in tick.evidence.stalled.items() if seen.queue is None}
+    found |= {p.identity for p in tick.sidekiq.processes if p.without_jobs} & set(before)
+    return tuple(sorted(found)[:STALLED_MAX])
 
 
 def _at_work(tick: HostTick) -> dict[str, tuple[int, int | None]]:
