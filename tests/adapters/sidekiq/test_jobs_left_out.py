@@ -1,4 +1,4 @@
-"""Processes whose running jobs another host reads: what is asked of Redis for them, and what they say. On a real Redis."""
+"""Processes whose running jobs another host reads: what Redis is asked, and what they say. On a real Redis."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class HostRig(Rig):
         self.nonces = 0
         self.on = True  # its fleetd runs
         super().__init__(world)
-        self.sidekiq = SharedSidekiq(world, shared, everybody)
+        self.sidekiq: SharedSidekiq = SharedSidekiq(world, shared, everybody)
         self.start_fleetd()
 
     def start_fleetd(self) -> None:
