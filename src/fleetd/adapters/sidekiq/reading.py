@@ -120,11 +120,10 @@ class SidekiqRedis:
                 queues.append((name, self._unless(name, now_seconds)))
         # Only a write shows whether others can write now: heartbeats, and jobs that are pushed back.
         probe = ("SET", self._settings.key_prefix + PROBE_KEY, "1", "EX", PROBE_SECONDS)
-        reading.named = tuple(known)
         minute = self._minute_due(now_seconds)
         if minute is not None:
             reading.job_classes = JobClasses(minute)
-        arguments = self._arguments(reading, queues, reading.named, everything=True, minute=minute)
+        arguments = self._arguments(reading, queues, tuple(known), everything=True, minute=minute)
         beside = (("INFO", "server"), probe)
         records, info, written = await rounds.run(_SCRIPT, *arguments, beside=beside, ride=ride)
         server = info if isinstance(info, dict) else {}
@@ -164,23 +163,29 @@ class SidekiqRedis:
         everything: bool,
         minute: int | None = None,
     ) -> list[Any]:
+        """What the script is told. `reading` then knows in which order the processes were named."""
         classes = "" if minute is None else " ".join(minute_keys(minute))
-        arguments: list[Any] = [self._settings.key_prefix, int(everything), QUEUES_MAX, classes, len(queues)]
+        whole: list[Any] = []
+        beats: list[Any] = []
+        for identity in processes:
+            known = self._memory.processes.get(identity)
+            if known is None:
+                whole += (identity, "", "")
+            elif known.info is not None and not reading.asks_for_jobs_of(identity):
+                beats += (identity, known.beat)
+            else:
+                beat = "" if known.left_out else known.beat  # as if it had beaten since
+                whole += (identity, beat, known.info_bytes if known.info is not None else "")
+        reading.named = (*whole[::3], *beats[::2])
+        counts = (len(queues), len(whole) // 3)
+        arguments = [self._settings.key_prefix, int(everything), QUEUES_MAX, classes, *counts]
         for name, unless in queues:
             arguments += (name, unless)
-        for identity in processes:
-            known, asks = self._memory.processes.get(identity), reading.asks_for_jobs_of(identity)
-            if known is None:
-                arguments += (identity, "", "", int(asks))
-            else:
-                beat = "" if known.left_out and asks else known.beat  # as if it had beaten since
-                arguments += (identity, beat, known.info_bytes if known.info is not None else "", int(asks))
-        return arguments
+        return [*arguments, *whole, *beats]
 
     async def _read_some(
         self, reading: Reading, rounds: Rounds, queues: Sequence[bytes], processes: Sequence[bytes]
     ) -> None:
-        reading.named = processes
         (records,) = await rounds.run(
             _SCRIPT, *self._arguments(reading, [(name, "") for name in queues], processes, everything=False)
         )

@@ -100,6 +100,7 @@ class Reading:
             b"time": self._take_time,
             b"queue": self._take_queue,
             b"same": self._take_same,
+            b"beats": self._take_beats,
             b"process": self._take_process,
             b"left": self._take_left,
             b"members": self._take_members,
@@ -261,8 +262,23 @@ class Reading:
             take_entries(known.work, shown_key(key), entries, known.beat_seconds)
         elif jobs:
             known.unread = UnreadWork(key, jobs, size_bytes)
-        elif not self.asks_for_jobs_of(identity):
-            known.left_out = known.process is not None and known.process.busy_threads > 0
+        self._add(identity, known)
+
+    def _take_beats(self, *flat: Any) -> None:
+        for at in range(0, len(flat), 6):
+            self._take_beat(self.named[flat[at] - 1], list(flat[at + 1 : at + 6]))
+
+    def _take_beat(self, identity: bytes, fields: list[bytes | None]) -> None:
+        """The beat of a known process whose running jobs are not asked for."""
+        before = self._memory.processes[identity]
+        known = KnownProcess(beat=fields[1] or b"", read_at_seconds=self.now_seconds)
+        try:
+            known.info_bytes, known.info = _info(None, before)
+            known.process, problems = heartbeat(text(identity), known.info, fields, self.now_seconds)
+        except WireError as error:
+            problems = (str(error),)
+        known.faults += [(self._prefix + shown_key(identity), problem) for problem in problems]
+        known.left_out = known.process is not None and known.process.busy_threads > 0
         self._add(identity, known)
 
     def _add(self, identity: bytes, known: KnownProcess) -> None:

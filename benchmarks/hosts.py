@@ -1,0 +1,232 @@
+"""What many hosts cost their Redis, and how much a host receives: ratios on one real redis-server.
+
+    python -m benchmarks.hosts        needs redis-server; about two minutes
+
+Ten hosts of 8 processes with 60 busy threads each, real Tickers with the real adapters of Redis; systemd and Postgres are
+simulated. Before each round the half of the processes beats that is due within a tick of 5 s, with new running jobs. Then
+one reader, which belongs to no fleet, reads everything; then all hosts tick, one after the other. Redis's CPU (INFO cpu)
+and the bytes that it sends (INFO stats) are counted around each, so both columns are of the same keys and the same minute.
+The last part is one reading of as many processes as a reading takes, with the memory that its reader needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import statistics
+import sys
+import time
+import tracemalloc
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+import redis
+from msgspec import structs
+
+from fleetd.adapters.sidekiq.memory import PROCESSES_MAX
+from fleetd.adapters.sidekiq.reading import SidekiqRedis
+from fleetd.config.connections import RedisSettings
+from fleetd.core.model.policy_tables import Policy
+from tests.support.fleet.on_redis import FleetOnRedis, HostOnRedis, Workers
+from tests.support.rig.redis_server import WAIT_SECONDS, RedisServer, admin, redis_server
+from tests.support.world.parts import Process
+from tests.support.world.ports import policy, strict
+
+INSTANCES, THREADS = 8, 60
+HOSTS = (1, 2, 10)
+ROUNDS = 4
+CPU_RATIO_MAX, BYTES_RATIO_MAX = 2.5, 1.5
+QUEUES = "default push ingress mailers pull fasp"
+
+
+class Cost(NamedTuple):
+    """What Redis did: CPU, and what it sent."""
+
+    cpu_seconds: float
+    sent_bytes: int
+
+
+class Round(NamedTuple):
+    whole: Cost  # of one reading of everything
+    hosts: tuple[Cost, ...]  # of the tick of each host, the leader first
+
+
+def rules(number: int) -> Policy:
+    """All numbers are `min`, so nothing is started or drained."""
+    found = policy(strict(numbers=f"1-{INSTANCES}", threads=THREADS, low=INSTANCES, queues=QUEUES))
+    return structs.replace(found, host=f"w{number}")
+
+
+class Server:
+    """What Redis says of itself, less what it costs to ask."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        costs = [self._between(self._read(), self._read()) for _ in range(200)]
+        self._asking = Cost(statistics.mean(c.cpu_seconds for c in costs), round(statistics.mean(c[1] for c in costs)))
+
+    async def cost_of(self, call: Callable[[], Awaitable[object]]) -> Cost:
+        before = self._read()
+        await call()
+        cost = self._between(before, self._read())
+        return Cost(cost.cpu_seconds - self._asking.cpu_seconds, cost.sent_bytes - self._asking.sent_bytes)
+
+    def _read(self) -> Cost:
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.info("cpu")
+        pipeline.info("stats")
+        cpu, stats = pipeline.execute()
+        return Cost(float(cpu["used_cpu_user"]) + float(cpu["used_cpu_sys"]), int(stats["total_net_output_bytes"]))
+
+    @staticmethod
+    def _between(before: Cost, after: Cost) -> Cost:
+        return Cost(after.cpu_seconds - before.cpu_seconds, after.sent_bytes - before.sent_bytes)
+
+
+@asynccontextmanager
+async def reader(server: RedisServer):  # type: ignore[no-untyped-def]
+    """Reads everything, as a host that is alone does."""
+    source = SidekiqRedis(
+        RedisSettings(unix_socket=server.socket), queues=QUEUES.split(), read_timeout_seconds=WAIT_SECONDS
+    )
+    try:
+        yield source
+    finally:
+        await source.close()
+
+
+async def rounds(server: RedisServer, client: redis.Redis, hosts: int, job_bytes: int) -> list[Round]:
+    """The rounds of a fleet in which nothing moves."""
+    client.flushall()
+    workers = Workers(client, busy_threads=THREADS, job_bytes=job_bytes)
+    fleet = FleetOnRedis(client, workers, [HostOnRedis(rules(n + 1), server.socket) for n in range(hosts)])
+    found = []
+    async with reader(server) as alone:
+        await fleet.settle()
+        await alone.read()
+        redis_says = Server(client)
+        processes = sorted(fleet.processes(), key=lambda p: p.pid % 2)
+        for number in range(ROUNDS):
+            half = len(processes) // 2
+            workers.beat(processes[half * (number % 2) :][:half])
+            whole = await redis_says.cost_of(alone.read)
+            ticks = tuple([await redis_says.cost_of(host.tick) for host in fleet.hosts])
+            fleet.advance()
+            found.append(Round(whole=whole, hosts=ticks))
+        await fleet.close()
+    return found
+
+
+def mean(costs: list[Cost]) -> Cost:
+    return Cost(
+        statistics.mean(c.cpu_seconds for c in costs), round(statistics.mean(c.sent_bytes for c in costs))
+    )
+
+
+def row(hosts: int, found: list[Round], follower_of_two: float | None) -> tuple[str, float | None]:
+    """A line of the table; and the bytes that one follower receives in a tick."""
+    whole, leader = mean([r.whole for r in found]), mean([r.hosts[0] for r in found])
+    followers = [cost for r in found for cost in r.hosts[1:]]
+    follows = mean(followers) if followers else None
+    together = statistics.mean(sum(c.cpu_seconds for c in r.hosts) for r in found)
+    cells = [
+        str(hosts),
+        f"{whole.cpu_seconds * 1e3:.2f}",
+        f"{leader.cpu_seconds * 1e3:.2f}",
+        "–" if follows is None else f"{follows.cpu_seconds * 1e3:.2f}",
+        f"{together * 1e3:.1f}",
+        f"{together / whole.cpu_seconds:.2f}",
+        f"{leader.sent_bytes / 1e3:.0f}",
+        "–" if follows is None else f"{follows.sent_bytes / 1e3:.1f}",
+        "–" if follows is None or follower_of_two is None else f"{follows.sent_bytes / follower_of_two:.2f}",
+    ]
+    return "| " + " | ".join(cells) + " |", None if follows is None else follows.sent_bytes
+
+
+def table(server: RedisServer, client: redis.Redis, job_bytes: int) -> None:
+    print(f"\nRunning jobs of {job_bytes:,} bytes; a tick or reading each, Redis's CPU in ms, received in kB:\n")
+    print("| hosts | one whole reading | leader | a follower | all | all / whole | leader kB | follower kB | / of 2 |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    of_two: float | None = None
+    for hosts in HOSTS:
+        line, received = row(hosts, asyncio.run(rounds(server, client, hosts, job_bytes)), of_two)
+        of_two = received if hosts == 2 else of_two
+        print(line)
+        sys.stdout.flush()
+
+
+class Crowd(NamedTuple):
+    """A reading of as many processes as one takes."""
+
+    first_seconds: float
+    seconds: float
+    cpu_seconds: float
+    sent_bytes: int
+    kept_bytes: int
+    unread: int  # processes whose running jobs one reading had no room for
+    faults: int
+
+
+def crowd(number: int) -> list[Process]:
+    return [
+        Process(
+            identity=f"w{n // 20}:{1000 + n}:a",
+            hostname=f"w{n // 20}",
+            pid=1000 + n,
+            tag=f"fleetd:w{n // 20}:{n % 20 + 1}:p27:0a1b2c3d",
+            threads=25,
+            db_pool=27,
+            queues=tuple((queue, 1) for queue in QUEUES.split()),
+            weighted=False,
+            started_at=0.0,
+            ready_at=0.0,
+        )
+        for n in range(number)
+    ]
+
+
+async def read_crowd(server: RedisServer, client: redis.Redis, busy: int) -> Crowd:
+    """`busy` threads of each process keep a job of 1 kB."""
+    client.flushall()
+    workers, processes = Workers(client, busy_threads=busy, job_bytes=1000), crowd(PROCESSES_MAX)
+    workers.beat(processes)
+    async with reader(server) as alone:
+        tracemalloc.start()
+        begun = time.process_time()
+        await alone.read()
+        first = time.process_time() - begun
+        costs, seconds, facts = [], [], None
+        for number in range(4):
+            workers.beat(processes[number % 2 :: 2])
+            before = time.process_time()
+            read: list[object] = []
+
+            async def once() -> None:
+                read.append(await alone.read())
+
+            costs.append(await Server(client).cost_of(once))
+            seconds.append(time.process_time() - before)
+            facts = read[0]
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    cost = mean(costs)
+    unread = sum(1 for p in facts.processes if p.busy_by_queue is None)  # type: ignore[union-attr]
+    return Crowd(first, statistics.mean(seconds), *cost, kept, unread, len(facts.faults))  # type: ignore[union-attr]
+
+
+def main() -> None:
+    print(f"Load of the machine: {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores")
+    with redis_server() as server, admin(server) as client:
+        for job_bytes in (1_000, 20_000):
+            table(server, client, job_bytes)
+        print(f"\nThe targets are {CPU_RATIO_MAX} and {BYTES_RATIO_MAX} with ten hosts.")
+        for busy in (0, 5, 25):
+            print(busy, asyncio.run(read_crowd(server, client, busy)))
+        print("max RSS MB", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print(f"Redis {client.info('server')['redis_version']}")
+
+
+if __name__ == "__main__":
+    main()
