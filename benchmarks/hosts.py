@@ -1,25 +1,25 @@
 """What many hosts cost their Redis, and how much a host receives: ratios on one real redis-server.
 
-    python -m benchmarks.hosts        needs redis-server; about two minutes
+    python -m benchmarks.hosts        needs redis-server; about five minutes
 
-Ten hosts of 8 processes with 60 busy threads each, real Tickers with the real adapters of Redis; systemd and Postgres are
-simulated. Before each round the half of the processes beats that is due within a tick of 5 s, with new running jobs. Then
-one reader, which belongs to no fleet, reads everything; then all hosts tick, one after the other. Redis's CPU (INFO cpu)
-and the bytes that it sends (INFO stats) are counted around each, so both columns are of the same keys and the same minute.
-The last part is one reading of as many processes as a reading takes, with the memory that its reader needs.
+Hosts of 8 processes with 60 busy threads each: real Tickers with the real adapters of Redis; systemd and Postgres are
+simulated. Before each round the half of the processes beats that is due within a tick of 5 s, with new running jobs.
+Then one reader, which belongs to no fleet, reads everything; then all hosts tick, one after the other. Redis's CPU
+(INFO cpu) and the bytes that it sends (INFO stats) are counted around each, so all figures of a line are of the same
+keys and the same minute. The last table is of one host beside as many processes as a reading takes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import statistics
 import sys
 import time
 import tracemalloc
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import NamedTuple
 
 import redis
@@ -29,6 +29,7 @@ from fleetd.adapters.sidekiq.memory import PROCESSES_MAX
 from fleetd.adapters.sidekiq.reading import SidekiqRedis
 from fleetd.config.connections import RedisSettings
 from fleetd.core.model.policy_tables import Policy
+from fleetd.daemon.tick import TickResult
 from tests.support.fleet.on_redis import FleetOnRedis, HostOnRedis, Workers
 from tests.support.rig.redis_server import WAIT_SECONDS, RedisServer, admin, redis_server
 from tests.support.world.parts import Process
@@ -36,7 +37,9 @@ from tests.support.world.ports import policy, strict
 
 INSTANCES, THREADS = 8, 60
 HOSTS = (1, 2, 10)
-ROUNDS = 4
+JOB_BYTES = (1_000, 2_000, 4_000, 8_000)
+ROUNDS = 16
+CROWDED_TICKS = 8
 CPU_RATIO_MAX, BYTES_RATIO_MAX = 2.5, 1.5
 QUEUES = "default push ingress mailers pull fasp"
 
@@ -86,7 +89,7 @@ class Server:
 
 
 @asynccontextmanager
-async def reader(server: RedisServer):  # type: ignore[no-untyped-def]
+async def reader(server: RedisServer) -> AsyncIterator[SidekiqRedis]:
     """Reads everything, as a host that is alone does."""
     source = SidekiqRedis(
         RedisSettings(unix_socket=server.socket), queues=QUEUES.split(), read_timeout_seconds=WAIT_SECONDS
@@ -120,9 +123,7 @@ async def rounds(server: RedisServer, client: redis.Redis, hosts: int, job_bytes
 
 
 def mean(costs: list[Cost]) -> Cost:
-    return Cost(
-        statistics.mean(c.cpu_seconds for c in costs), round(statistics.mean(c.sent_bytes for c in costs))
-    )
+    return Cost(statistics.mean(c.cpu_seconds for c in costs), round(statistics.mean(c.sent_bytes for c in costs)))
 
 
 def row(hosts: int, found: list[Round], follower_of_two: float | None) -> tuple[str, float | None]:
@@ -157,25 +158,23 @@ def table(server: RedisServer, client: redis.Redis, job_bytes: int) -> None:
         sys.stdout.flush()
 
 
-class Crowd(NamedTuple):
-    """A reading of as many processes as one takes."""
+class Crowded(NamedTuple):
+    """One tick beside many processes. `unread`: of how many the running jobs did not fit into this reading."""
 
-    first_seconds: float
-    seconds: float
-    cpu_seconds: float
-    sent_bytes: int
-    kept_bytes: int
-    unread: int  # processes whose running jobs one reading had no room for
-    faults: int
+    seconds: float  # of fleetd's CPU
+    cost: Cost
+    read: int
+    unread: int
 
 
 def crowd(number: int) -> list[Process]:
+    """Processes of hosts with 20 instances each, none of which has a fleetd."""
     return [
         Process(
-            identity=f"w{n // 20}:{1000 + n}:a",
-            hostname=f"w{n // 20}",
+            identity=f"w{100 + n // 20}:{1000 + n}:5f0c3a9d2b1e",
+            hostname=f"w{100 + n // 20}",
             pid=1000 + n,
-            tag=f"fleetd:w{n // 20}:{n % 20 + 1}:p27:0a1b2c3d",
+            tag=f"fleetd:w{100 + n // 20}:{n % 20 + 1}:p27:0a1b2c3d",
             threads=25,
             db_pool=27,
             queues=tuple((queue, 1) for queue in QUEUES.split()),
@@ -187,45 +186,71 @@ def crowd(number: int) -> list[Process]:
     ]
 
 
-async def read_crowd(server: RedisServer, client: redis.Redis, busy: int) -> Crowd:
-    """`busy` threads of each process keep a job of 1 kB."""
+async def crowded(server: RedisServer, client: redis.Redis, processes: int, busy: int) -> list[Crowded]:
+    """The ticks of one host beside so many processes of others, with so many busy threads of 25 each."""
     client.flushall()
-    workers, processes = Workers(client, busy_threads=busy, job_bytes=1000), crowd(PROCESSES_MAX)
-    workers.beat(processes)
-    async with reader(server) as alone:
-        tracemalloc.start()
-        begun = time.process_time()
-        await alone.read()
-        first = time.process_time() - begun
-        costs, seconds, facts = [], [], None
-        for number in range(4):
-            workers.beat(processes[number % 2 :: 2])
-            before = time.process_time()
-            read: list[object] = []
+    workers, others = Workers(client, busy_threads=busy, job_bytes=1000), crowd(processes)
+    fleet = FleetOnRedis(client, workers, [HostOnRedis(rules(1), server.socket)])
+    await fleet.settle()
+    redis_says, [host] = Server(client), fleet.hosts
+    workers.beat(others)
+    found = []
+    for number in range(CROWDED_TICKS):
+        workers.beat([*fleet.processes(), *others][number % 2 :: 2])
+        results: list[TickResult] = []
+        seconds: list[float] = []
+        cost = await redis_says.cost_of(partial(timed, host, results, seconds))
+        fleet.advance()
+        facts = results[0].tick.sidekiq
+        if facts is None or not facts.processes_complete:
+            raise RuntimeError("not all processes were read")
+        unread = sum(1 for process in facts.processes if process.busy_by_queue is None)
+        found.append(Crowded(seconds=seconds[0], cost=cost, read=len(facts.processes), unread=unread))
+    await fleet.close()
+    return found
 
-            async def once() -> None:
-                read.append(await alone.read())
 
-            costs.append(await Server(client).cost_of(once))
-            seconds.append(time.process_time() - before)
-            facts = read[0]
-        kept, _ = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-    cost = mean(costs)
-    unread = sum(1 for p in facts.processes if p.busy_by_queue is None)  # type: ignore[union-attr]
-    return Crowd(first, statistics.mean(seconds), *cost, kept, unread, len(facts.faults))  # type: ignore[union-attr]
+async def timed(host: HostOnRedis, results: list[TickResult], seconds: list[float]) -> None:
+    begun = time.process_time()
+    results.append(await host.tick())
+    seconds.append(time.process_time() - begun)
+
+
+def crowded_row(server: RedisServer, client: redis.Redis, processes: int, busy: int) -> str:
+    ticks = asyncio.run(crowded(server, client, processes, busy))[CROWDED_TICKS // 2 :]
+    tracemalloc.start()  # in a run of its own, because it takes far more time than what it watches
+    asyncio.run(crowded(server, client, processes, busy))
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    cost = mean([tick.cost for tick in ticks])
+    cells = (
+        f"{ticks[-1].read:,}",
+        str(busy),
+        f"{statistics.mean(tick.seconds for tick in ticks) * 1e3:,.0f}",
+        f"{cost.cpu_seconds * 1e3:.1f}",
+        f"{cost.sent_bytes / 1e6:.1f}",
+        f"{ticks[-1].unread:,}",
+        f"{peak_bytes / 1e6:.0f}",
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
+def crowds(server: RedisServer, client: redis.Redis) -> None:
+    print("\n| processes | busy threads each | fleetd's CPU, ms | Redis's CPU, ms | MB sent | unread | MB of memory |")
+    print("|---|---|---|---|---|---|---|")
+    for processes, busy in ((PROCESSES_MAX // 10, 5), (PROCESSES_MAX - INSTANCES, 5), (PROCESSES_MAX - INSTANCES, 25)):
+        print(crowded_row(server, client, processes, busy))
+        sys.stdout.flush()
 
 
 def main() -> None:
     print(f"Load of the machine: {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores")
     with redis_server() as server, admin(server) as client:
-        for job_bytes in (1_000, 20_000):
+        for job_bytes in JOB_BYTES:
             table(server, client, job_bytes)
         print(f"\nThe targets are {CPU_RATIO_MAX} and {BYTES_RATIO_MAX} with ten hosts.")
-        for busy in (0, 5, 25):
-            print(busy, asyncio.run(read_crowd(server, client, busy)))
-        print("max RSS MB", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-        print(f"Redis {client.info('server')['redis_version']}")
+        crowds(server, client)
+        print(f"\nRedis {client.info('server')['redis_version']}")
 
 
 if __name__ == "__main__":
