@@ -60,6 +60,11 @@ def at_work(fleet: Fleet, name: str) -> int | None:
     return queue.busy_threads
 
 
+def need(fleet: Fleet, name: str) -> float | None:
+    [queue] = [queue for queue in fleet.status(name).queues if queue.name == "default"]
+    return queue.need_threads
+
+
 def test_the_leader_reads_everybody_s_jobs_and_the_others_their_own() -> None:
     fleet = three()
     assert [left_out(fleet, name) for name in ("w1", "w2", "w3")] == [set(), {"w1", "w3"}, {"w1", "w2"}]
@@ -67,6 +72,7 @@ def test_the_leader_reads_everybody_s_jobs_and_the_others_their_own() -> None:
     assert facts(fleet.last["w2"]).queues["default"].busy_threads is None
     for name in ("w1", "w2", "w3"):
         assert at_work(fleet, name) == BUSY, "the leader tells what it has read"
+        assert need(fleet, name) == need(fleet, "w1")
         assert fleet.last[name].scheduler.live_processes == 1
 
 

@@ -160,6 +160,8 @@ def _queues(result: TickResult) -> tuple[QueueStatus, ...]:
     if needed is not None:  # of a queue that was never read whole, no load is known
         loads = result.fleet.memory.demand.busy_mean_threads
         need = {name: threads for name, threads in need.items() if name in loads}
+    told = result.tick.fleet.queues  # by whoever reads every running job
+    need |= {name: queue.need_threads for name, queue in told.items() if queue.need_threads is not None}
     found = []
     for name in dict.fromkeys([q for p in policy.profiles for q, _ in p.queues] + sorted(facts)):
         queue = facts.get(name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from msgspec import structs
+from typing import Annotated
+
+from msgspec import Meta, structs
 
 from fleetd.core.fleet.calls import BeatReply, Code, OwnScheduler, Refusal
 from fleetd.core.fleet.state import HOSTS_MAX, Planned, Slot
@@ -77,6 +79,20 @@ class Share(Value, frozen=True, kw_only=True):
     need: reasons.Need | None = None  # where it comes from; None: as many run in the fleet as are to
 
 
+_Threads = Annotated[int, Meta(ge=0, le=2**20)]
+
+
+class QueueTold(Value, frozen=True, kw_only=True, array_like=True):
+    """One queue over the whole fleet as the leader read it, for hosts that don't read every running job; to show.
+
+    None: unknown. Threads at work, those of them with a young job (see QueueFacts), and threads that it needs.
+    """
+
+    busy_threads: _Threads | None = None
+    young_threads: _Threads | None = None
+    need_threads: Annotated[float, Meta(ge=0, le=2**20)] | None = None
+
+
 class FleetView(Value, frozen=True, kw_only=True):
     """The fleet in one tick.
 
@@ -90,8 +106,7 @@ class FleetView(Value, frozen=True, kw_only=True):
     known: FleetKnown = FleetKnown()
     shares: dict[str, Share] | None = None  # by profile, from the leader's plan; None: there is none that is valid
     rolls_host: str | None = None  # which may replace instances; None: the leader names nobody
-    #: By queue, as the leader read them: threads at work, and those of them with a young job (see QueueFacts).
-    at_work: dict[str, tuple[int, int | None]] = {}
+    queues: dict[str, QueueTold] = {}  # from the leader's plan
     scheduler_host: str | None = None  # which the leader names for a scheduler that is missing; None: nobody
     differences: tuple[SettingDiffers, ...] = ()  # settings in which hosts differ from the leader, by its plan
 
@@ -113,10 +128,10 @@ class FleetView(Value, frozen=True, kw_only=True):
 
     def with_threads(self, queue: QueueFacts) -> QueueFacts:
         """The queue with the threads at work as the leader's plan has them, if this host has not read them: to show."""
-        if queue.busy_threads is not None or queue.name not in self.at_work:
+        told = self.queues.get(queue.name)
+        if queue.busy_threads is not None or told is None:
             return queue
-        busy, young = self.at_work[queue.name]
-        return structs.replace(queue, busy_threads=busy, young_threads=young)
+        return structs.replace(queue, busy_threads=told.busy_threads, young_threads=told.young_threads)
 
     def follows(self, host: str) -> bool:
         """Whether another host than this one leads, and plans for it."""

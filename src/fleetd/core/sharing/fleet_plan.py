@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, structs
 
+from fleetd.core.fleet.view import QueueTold
 from fleetd.core.model import reasons
 from fleetd.core.model.bounds import impossible_in
 from fleetd.core.model.decision import Clamp
@@ -91,8 +92,7 @@ class FleetPlan(Value, frozen=True, kw_only=True, omit_defaults=True):
     leader: _Name
     profiles: tuple[FleetCounts, ...] = ()  # of the fleet, in order of importance
     hosts: dict[str, dict[str, HostShare]] = {}  # by host and by its own name of the profile
-    #: By queue, if it could be read: threads at work, and those of them with a young job (see QueueFacts); to show.
-    at_work: dict[_Queue, tuple[_Count, _Count | None]] = {}
+    queues: dict[_Queue, QueueTold] = {}
     rolls_host: str | None = None  # which may replace instances now; None: none needs to
     scheduler_host: str | None = None  # where it would be started if none lives; None: nowhere
     differences: tuple[reasons.SettingDiffers, ...] = ()  # in which other hosts differ from the leader, so all can tell

@@ -14,6 +14,7 @@ from fleetd.core.demand.desired import HoldWindow, desired_instances
 from fleetd.core.demand.fold import fold
 from fleetd.core.demand.needed import DemandMemory, Needed
 from fleetd.core.demand.unserved import UnservedMemory, unserved
+from fleetd.core.fleet.view import QueueTold
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamp, Clamps
@@ -106,7 +107,7 @@ def plan_fleet(
             leader=own.host,
             profiles=_counts(fleet, needed, desired, shares, list(clamps)),
             hosts=shares.hosts,
-            at_work=_at_work(tick),
+            queues=_queues(tick, needed),
             rolls_host=host_that_rolls(fleet.reports, None if previous is None else previous.rolls_host),
             scheduler_host=named_scheduler_host(fleet.reports, maintenance),
             differences=from_leader(own, others),
@@ -131,9 +132,18 @@ def _stalled(tick: HostTick, before: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(found)[:STALLED_MAX])
 
 
-def _at_work(tick: HostTick) -> dict[str, tuple[int, int | None]]:
-    queues = tick.sidekiq.queues if tick.sidekiq is not None else {}
-    return {name: (q.busy_threads, q.young_threads) for name, q in queues.items() if q.busy_threads is not None}
+def _queues(tick: HostTick, needed: Needed | None) -> dict[str, QueueTold]:
+    if tick.sidekiq is None or needed is None:
+        return {}
+    need = needed.queue_threads
+    return {
+        name: QueueTold(
+            busy_threads=queue.busy_threads,
+            young_threads=queue.young_threads,
+            need_threads=round(need[name], 2) if name in need else None,
+        )
+        for name, queue in tick.sidekiq.queues.items()
+    }
 
 
 def _needed(tick: HostTick, memory: SharingMemory) -> tuple[Needed | None, SharingMemory]:

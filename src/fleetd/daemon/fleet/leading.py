@@ -128,7 +128,7 @@ def _with_plan(tick: HostTick, plan: FleetPlan | None) -> FleetView:
     return msgspec.structs.replace(
         view,
         shares=shares,
-        at_work=plan.at_work,
+        queues=plan.queues,
         scheduler_host=plan.scheduler_host,
         rolls_host=plan.rolls_host,
         differences=plan.differences,
