@@ -7,6 +7,8 @@ from msgspec import structs
 from fleetd.core.model.facts import SidekiqFacts
 from fleetd.core.model.identity import parse_tag
 from fleetd.core.model.policy_tables import Policy, SchedulerPolicy
+from fleetd.core.model.reasons.base import Reason
+from fleetd.core.model.reasons.counts import QueueNeeds
 from fleetd.daemon.tick import TickResult
 from tests.support.fleet.several import Fleet
 from tests.support.world.fleets import HOUR, QUICK
@@ -138,3 +140,16 @@ def test_a_host_that_decides_alone_again_knows_no_load_of_earlier_days() -> None
     fleet.tick()
     assert left_out(fleet, "w2") == set()
     assert rig.ticker.planned.demand.busy_mean_threads["default"] == BUSY
+
+
+def test_why_a_host_gets_more_is_told_by_the_need_that_the_leader_read() -> None:
+    fleet = three(low=1)
+    fleet.worlds["w1"].enqueue("default", 5000)
+    needs: dict[str, Reason | None] = {}
+    for _ in range(4):
+        fleet.tick()
+        for name, result in fleet.last.items():
+            for why in result.fleet.wanted.values():
+                needs.setdefault(name, why.need)
+    assert all(isinstance(need, QueueNeeds) and need.length_jobs >= 4000 for need in needs.values())
+    assert needs.keys() >= {"w1", "w2"}
