@@ -15,7 +15,7 @@
 --   queue NAME LENGTH BYTES JOB HEAD   BYTES of the oldest job; 0 if there is none, -1 if it was not read, -2 because
 --     this call has done enough. JOB is whole, or what follows the first key in its tail that looks like a time; HEAD is the beginning of such a job.
 --   same N...   the Nth of the named processes have not beaten since
---   beats {N BUSY BEAT QUIET RSS CONCURRENCY}...   of those of which only the beats are asked for
+--   beats {N BUSY BEAT QUIET}...   of those of which only the beats are asked for
 --   process IDENTITY INFO BUSY BEAT QUIET RSS CONCURRENCY KEY JOBS BYTES {ENTRY...}   INFO is nil if its size is as
 --     known. KEY is that of its running jobs, '' if there are none; ENTRY is their JSON, if all are small.
 --   left IDENTITY   not read, because this call has done enough
@@ -169,12 +169,11 @@ local same, beats = {'same'}, {'beats'}
 
 -- Flat, because Redis takes long for a list in a list: a host that follows asks for most beats like that.
 local function read_beat(identity, number)
-  local beat = ask('HMGET', identity, 'busy', 'beat', 'quiet', 'rss', 'concurrency')
+  local beat = ask('HMGET', identity, 'busy', 'beat', 'quiet')
   if not beat then return true end
   if not (beat[1] or beat[2]) then return false end
   local at = #beats
-  beats[at + 1] = number
-  for index = 1, 5 do beats[at + 1 + index] = beat[index] end
+  beats[at + 1], beats[at + 2], beats[at + 3], beats[at + 4] = number, beat[1], beat[2], beat[3]
   return true
 end
 

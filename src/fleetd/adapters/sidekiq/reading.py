@@ -171,7 +171,7 @@ class SidekiqRedis:
             known = self._memory.processes.get(identity)
             if known is None:
                 whole += (identity, "", "")
-            elif known.info is not None and not reading.asks_for_jobs_of(identity):
+            elif known.process is not None and not reading.asks_for_jobs_of(identity):
                 beats += (identity, known.beat)
             else:
                 beat = "" if known.left_out else known.beat  # as if it had beaten since

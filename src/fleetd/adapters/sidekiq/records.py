@@ -265,13 +265,14 @@ class Reading:
         self._add(identity, known)
 
     def _take_beats(self, *flat: Any) -> None:
-        for at in range(0, len(flat), 6):
-            self._take_beat(self.named[flat[at] - 1], list(flat[at + 1 : at + 6]))
+        for at in range(0, len(flat), 4):
+            self._take_beat(self.named[flat[at] - 1], *flat[at + 1 : at + 4])
 
-    def _take_beat(self, identity: bytes, fields: list[bytes | None]) -> None:
-        """The beat of a known process whose running jobs are not asked for."""
+    def _take_beat(self, identity: bytes, busy: bytes | None, beat: bytes | None, quiet: bytes | None) -> None:
+        """The beat of a known process whose running jobs are not asked for. Its other fields are as they were."""
         before = self._memory.processes[identity]
-        known = KnownProcess(beat=fields[1] or b"", read_at_seconds=self.now_seconds)
+        known = KnownProcess(beat=beat or b"", read_at_seconds=self.now_seconds)
+        fields = [busy, beat, quiet, None, str(before.process.threads).encode() if before.process else None]
         try:
             known.info_bytes, known.info = _info(None, before)
             known.process, problems = heartbeat(text(identity), known.info, fields, self.now_seconds)
