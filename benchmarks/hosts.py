@@ -1,6 +1,6 @@
 """What many hosts cost their Redis, and how much a host receives: ratios on one real redis-server.
 
-    python -m benchmarks.hosts        needs redis-server; about five minutes
+    python -m benchmarks.hosts        needs redis-server; about eight minutes
 
 Hosts of 8 processes with 60 busy threads each: real Tickers with the real adapters of Redis; systemd and Postgres are
 simulated. Before each round the half of the processes beats that is due within a tick of 5 s, with new running jobs.
