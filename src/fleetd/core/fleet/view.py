@@ -9,6 +9,7 @@ from msgspec import Meta, structs
 from fleetd.core.fleet.calls import BeatReply, Code, OwnScheduler, Refusal
 from fleetd.core.fleet.state import HOSTS_MAX, Planned, Slot
 from fleetd.core.model import reasons
+from fleetd.core.model.bounds import JSON_NUMBER_MAX
 from fleetd.core.model.decision import Clamp
 from fleetd.core.model.facts import QueueFacts, Value
 from fleetd.core.model.reasons.base import ConnectionSource
@@ -79,7 +80,7 @@ class Share(Value, frozen=True, kw_only=True):
     need: reasons.Need | None = None  # where it comes from; None: as many run in the fleet as are to
 
 
-_Threads = Annotated[int, Meta(ge=0, le=2**20)]
+_Threads = Annotated[int, Meta(ge=0, le=JSON_NUMBER_MAX)]
 
 
 class QueueTold(Value, frozen=True, kw_only=True, array_like=True):
@@ -90,7 +91,7 @@ class QueueTold(Value, frozen=True, kw_only=True, array_like=True):
 
     busy_threads: _Threads | None = None
     young_threads: _Threads | None = None
-    need_threads: Annotated[float, Meta(ge=0, le=2**20)] | None = None
+    need_threads: Annotated[float, Meta(ge=0, le=JSON_NUMBER_MAX)] | None = None
 
 
 class FleetView(Value, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from msgspec import Meta, structs
 
 from fleetd.core.fleet.view import QueueTold
 from fleetd.core.model import reasons
-from fleetd.core.model.bounds import impossible_in
+from fleetd.core.model.bounds import JSON_NUMBER_MAX, impossible_in
 from fleetd.core.model.decision import Clamp
 from fleetd.core.model.facts import Value
 from fleetd.core.model.policy_tables import INSTANCES_MAX
@@ -26,7 +26,7 @@ PLAN_BYTES_MAX = 8 * 2**20
 
 _Name = Annotated[str, Meta(min_length=1, max_length=192)]
 _Queue = Annotated[str, Meta(max_length=256)]
-_Count = Annotated[int, Meta(ge=0, le=2**20)]
+_Count = Annotated[int, Meta(ge=0, le=JSON_NUMBER_MAX)]  # what a backlog needs has no smaller bound
 _OfHost = Annotated[int, Meta(ge=0, le=2 * INSTANCES_MAX)]
 
 #: What changes the count of a profile over all hosts.
