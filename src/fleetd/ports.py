@@ -20,8 +20,12 @@ from fleetd.core.model.status import Status
 class SidekiqSource(Protocol):
     """Sidekiq's own bookkeeping in Redis."""
 
-    async def read(self) -> SidekiqFacts:
-        """One reading, with a write that shows whether others can write now (laws 1 and 4)."""
+    async def read(self, *, without_jobs_of: frozenset[str] = frozenset()) -> SidekiqFacts:
+        """One reading, with a write that shows whether others can write now (laws 1 and 4).
+
+        `without_jobs_of`: processes, by identity, whose running jobs are not asked for. What is known of them without
+        asking may be told all the same; else the process says that they are missing.
+        """
         ...
 
     async def close(self) -> None: ...

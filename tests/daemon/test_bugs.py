@@ -116,7 +116,7 @@ def fails_from(tick: int, to: int = 10**6) -> Callable[[int], None]:
 
 
 class BrokenSidekiq(FakeSidekiq):
-    async def read(self) -> SidekiqFacts:
+    async def read(self, *, without_jobs_of: frozenset[str] = frozenset()) -> SidekiqFacts:
         return broken()  # type: ignore[no-any-return]
 
 

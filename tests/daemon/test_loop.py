@@ -59,7 +59,7 @@ def test_watchdog_is_fed_while_sources_hang() -> None:
 
 
 def test_watchdog_is_not_fed_when_a_tick_never_ends() -> None:
-    async def hangs(host: str) -> Snapshot:
+    async def hangs(host: str, without_jobs_of: frozenset[str] = frozenset()) -> Snapshot:
         await asyncio.sleep(HANG_SECONDS)
         raise AssertionError
 

@@ -64,6 +64,7 @@ def first_beat(policy: Policy, who: Self, known: FleetKnown) -> Beat:
         orders_version=-1 if known.orders_version is None else known.orders_version,
         members_version=-1 if known.members_version is None else known.members_version,
         epoch=-1 if known.planned is None else known.planned.epoch,
+        has_memory=known.planned is not None and bool(known.planned.memory),
     )
 
 

@@ -19,7 +19,7 @@ from fleetd.core.capacity.saturation import Saturation, SaturationMemory, assess
 from fleetd.core.demand.cause import wanted
 from fleetd.core.demand.desired import HoldWindow, desired_instances
 from fleetd.core.demand.fold import fold
-from fleetd.core.demand.needed import DemandMemory, Needed
+from fleetd.core.demand.needed import DemandMemory, Needed, of_read_queues
 from fleetd.core.demand.unserved import UnservedMemory, unserved
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.instances.left_over import orphans
@@ -117,6 +117,8 @@ def plan(tick: HostTick, memory: FleetMemory) -> FleetDecision:
 
 def _needed(tick: HostTick, memory: FleetMemory) -> tuple[Needed | None, FleetMemory]:
     needed, demand, unserved_memory = fold(tick, memory.demand, memory.unserved)
+    if tick.sidekiq is not None and tick.fleet.follows(tick.policy.host):
+        demand = of_read_queues(demand, tick.sidekiq)
     return needed, structs.replace(memory, demand=demand, unserved=unserved_memory)
 
 

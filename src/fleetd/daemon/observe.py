@@ -71,10 +71,10 @@ class Sources:
         self._errors: Counter[Name] = Counter()
         self._why: dict[Name, str] = {}
 
-    async def observe(self, host: str) -> Snapshot:
-        """One snapshot."""
+    async def observe(self, host: str, without_jobs_of: frozenset[str] = frozenset()) -> Snapshot:
+        """One snapshot. `without_jobs_of`: see SidekiqSource."""
         sidekiq, database, pgbouncer, replica, (systemd, machine) = await self.together(
-            self._read("redis", self.sidekiq.read()),
+            self._read("redis", self.sidekiq.read(without_jobs_of=without_jobs_of)),
             self._read_if("postgres", self.database),
             self._read_if("pgbouncer", self.pgbouncer),
             self._read_if("replica", self.replica),

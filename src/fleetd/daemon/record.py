@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.instances.lifecycle import InstanceView
-from fleetd.core.model.facts import QueueFacts, SidekiqFacts
+from fleetd.core.model.facts import QueueFacts
 from fleetd.core.model.history import (
     SENTENCE_CHARACTERS_MAX,
     Batch,
@@ -110,7 +111,7 @@ def sample_of(result: TickResult, at_seconds: float) -> Sample:
                 busy_threads=queue.busy_threads,
                 young_threads=queue.young_threads,
             )
-            for name, queue in _recorded_queues(result.tick.policy, sidekiq)
+            for name, queue in _recorded_queues(result.tick)
             if queue.latency_seconds is not None and queue.busy_threads is not None
         }
     return Sample(
@@ -131,10 +132,10 @@ def sample_of(result: TickResult, at_seconds: float) -> Sample:
     )
 
 
-def _recorded_queues(policy: Policy, sidekiq: SidekiqFacts) -> list[tuple[str, QueueFacts]]:
+def _recorded_queues(tick: HostTick) -> list[tuple[str, QueueFacts]]:
     """The queues of the profiles, then others, up to the bound."""
-    served = {queue for profile in policy.profiles for queue, _ in profile.queues}
-    return sorted(sidekiq.queues.items(), key=lambda item: item[0] not in served)[:QUEUES_MAX]
+    served = {queue for profile in tick.policy.profiles for queue, _ in profile.queues}
+    return sorted(tick.queues.items(), key=lambda item: item[0] not in served)[:QUEUES_MAX]
 
 
 def _milliseconds(seconds: dict[str, float]) -> dict[str, int]:

@@ -155,11 +155,13 @@ def _clamp(clamp: Clamp) -> ClampStatus:
 
 def _queues(result: TickResult) -> tuple[QueueStatus, ...]:
     policy, needed = result.tick.policy, result.fleet.needed
-    facts = result.tick.sidekiq.queues if result.tick.sidekiq else {}
+    facts = result.tick.queues
     need = needed.queue_threads if needed else {}
     if needed is not None:  # of a queue that was never read whole, no load is known
         loads = result.fleet.memory.demand.busy_mean_threads
         need = {name: threads for name, threads in need.items() if name in loads}
+    told = result.tick.fleet.queues  # by whoever reads every running job
+    need |= {name: queue.need_threads for name, queue in told.items() if queue.need_threads is not None}
     found = []
     for name in dict.fromkeys([q for p in policy.profiles for q, _ in p.queues] + sorted(facts)):
         queue = facts.get(name)

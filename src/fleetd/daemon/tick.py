@@ -141,12 +141,14 @@ class Ticker:
         clock = self.sources.clock
         begun = clock.now_seconds()
         self.part.say(self.policy, self.host_memory)
-        snapshot = await self.sources.observe(self.policy.host)
+        snapshot = await self.sources.observe(self.policy.host, self.part.without_jobs_of())
         view = self.part.hear(self.host_memory.fleet, snapshot)
         assessed = assess(self.policy, snapshot, self.host_memory, view)
         view, shared = await self.part.planned(assessed.tick, assessed.memory)
         tick = msgspec.structs.replace(assessed.tick, fleet=view)
         memory = msgspec.structs.replace(assessed.memory, fleet=view.known)
+        if shared is not None:
+            memory = msgspec.structs.replace(memory, evidence=memory.evidence.believing(shared.memory.stalled))
 
         kept, fleet = memory, plan(tick, self.planned)
         wishes = self._wishes(snapshot, self.planned, view)

@@ -171,3 +171,15 @@ def test_the_peak_from_before_they_were_found_out_is_not_held_against_them() -> 
     after, _ = connection_budget(rules, shot, Claims(connections=claims, nameless=frozenset(claims)), memory)
     assert after.sources[0].others_connections == 20
     assert after.excess_connections(54, 54) == 0
+
+
+def test_of_a_worker_whose_jobs_another_host_reads_the_connections_are_doubted_but_only_that_host_tells() -> None:
+    theirs = "mastodon-sidekiq@1.w2"
+    left = structs.replace(process(tag(1, host="w2"), busy=3), jobs=(), busy_by_queue=None, without_jobs=True)
+    memory = seen(NamingMemory(), BUSY[0], left, names={ONE: 3})
+    memory = seen(memory, BUSY[0], left, at=SAID_SECONDS, names={ONE: 3})
+    assert nameless(memory, {ONE, theirs}) == {theirs}
+    assert missing(memory, SAID_SECONDS) == ()
+    read = structs.replace(left, without_jobs=False, jobs=(RunningJob(jid="a", run_age_seconds=LONG_JOB_SECONDS / 2),))
+    memory = seen(memory, BUSY[0], read, at=30.0, names={ONE: 3})
+    assert missing(memory, 30.0) == (theirs,)

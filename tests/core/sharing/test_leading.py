@@ -8,6 +8,7 @@ from fleetd.core.demand.desired import HoldWindow
 from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.model import reasons
+from fleetd.core.model.facts import Known
 from fleetd.core.model.policy_tables import Policy
 from fleetd.core.sharing.fleet_plan import clamps_of, read, written
 from fleetd.core.sharing.leading import FleetShared, SharingMemory, plan_fleet
@@ -120,3 +121,18 @@ def test_a_queue_that_no_host_serves_is_told_for_the_fleet() -> None:
         memory = done.memory
     assert done.unserved is not None
     assert [one.queue for one in done.unserved.queues] == ["own"]
+
+
+def test_a_backlog_of_any_size_leaves_a_plan_that_can_be_read() -> None:
+    w2 = told("w2", 1)
+    at = leading(0, 1, w2)
+    redis = at.sidekiq
+    assert redis is not None
+    huge = structs.replace(redis.queues["default"], length_jobs=2**32 - 1, latency_seconds=1e6, busy_threads=10**7)
+    facts = structs.replace(redis, queues={**redis.queues, "default": huge})
+    at = structs.replace(at, snapshot=structs.replace(at.snapshot, sidekiq=Known(value=facts)))
+    done = planned(at, w2)
+    plan = read(written(done.plan))
+    assert plan is not None
+    assert plan == done.plan
+    assert plan.profiles[0].needed_instances > 10**6

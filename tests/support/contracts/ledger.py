@@ -94,6 +94,19 @@ async def a_plan_reaches_the_others_and_its_memory_only_the_leader(case: LedgerC
     ]
 
 
+async def who_begins_to_lead_gets_the_memory_of_a_plan_that_it_knows(case: LedgerCase) -> None:
+    known = await gathered(case)
+    commit = Commit(host="w1", token=1, generation=1, epoch=1, plan="plan", memory="memory")
+    assert await case.ledger_of("w1").commit(commit) is None
+    known["w2"] = await answered(case, beat_of("w2", known["w2"]))
+    await answered(case, beat_of("w1", known["w1"], fit=False))
+    reply = await answered(case, beat_of("w2", known["w2"]))
+    assert reply.token == 2
+    assert reply.planned is not None
+    assert (reply.planned.epoch, reply.planned.memory) == (1, "memory")
+    assert (await answered(case, beat_of("w2", reply, has_memory=True))).planned is None
+
+
 async def starts_are_granted_as_long_as_they_fit(case: LedgerCase) -> None:
     await gathered(case)
     starts = [Start(name=f"mastodon-sidekiq@{n}.w1", claims={"pg": 10}) for n in (1, 2, 3)]
@@ -160,6 +173,7 @@ ledger_contract: tuple[LedgerCheck, ...] = (
     only_the_leader_is_told_of_all_hosts,
     what_has_not_changed_is_left_out,
     a_plan_reaches_the_others_and_its_memory_only_the_leader,
+    who_begins_to_lead_gets_the_memory_of_a_plan_that_it_knows,
     starts_are_granted_as_long_as_they_fit,
     orders_are_told_and_ended,
     who_is_forgotten_is_no_member,

@@ -88,6 +88,25 @@ async def processes_are_read(stage: SidekiqStage) -> None:
     await stage.source.close()
 
 
+async def running_jobs_that_are_not_asked_for_are_never_none(stage: SidekiqStage) -> None:
+    ours, theirs = "worker1:1:a", "worker2:2:b"
+    stage.beat(ours)
+    stage.beat(theirs)
+    await stage.source.read()
+    stage.beat(ours)
+    stage.beat(theirs)
+    facts = await stage.source.read(without_jobs_of=frozenset({theirs}))
+    found = {process.identity: process for process in facts.processes}
+    assert not found[ours].without_jobs
+    assert found[ours].busy_by_queue is not None
+    assert found[theirs].without_jobs
+    assert found[theirs].busy_by_queue is None
+    assert (found[theirs].busy_threads, found[theirs].jobs, facts.faults) == (17, (), ())
+    facts = await stage.source.read()
+    assert not any(process.without_jobs or process.busy_by_queue is None for process in facts.processes)
+    await stage.source.close()
+
+
 async def each_reading_tells_whether_redis_takes_writes(stage: SidekiqStage) -> None:
     assert (await stage.source.read()).writable is True
     stage.refuse_writes()
@@ -142,6 +161,7 @@ sidekiq_source_contract: tuple[SidekiqCheck, ...] = (
     empty_world_is_known_and_empty,
     queues_are_read_configured_or_not,
     processes_are_read,
+    running_jobs_that_are_not_asked_for_are_never_none,
     each_reading_tells_whether_redis_takes_writes,
     jobs_put_aside_are_counted,
     failing_classes_are_unknown_until_sidekiq_counts_them,

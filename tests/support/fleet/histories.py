@@ -129,6 +129,7 @@ class Actor:
             orders_version=orders,
             members_version=members,
             epoch=epoch,
+            has_memory=choice % 2 == 0,
         )
 
     def admit(self, step: Step) -> Admit:

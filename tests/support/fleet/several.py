@@ -19,6 +19,7 @@ from fleetd.daemon.in_process_ledger import InProcessLedger, LedgerInMemory
 from fleetd.daemon.tick import Ticker, TickResult
 from fleetd.words.reasons import sentence
 from tests.support.world.ports import FakeSidekiq, Rig
+from tests.support.world.readings import leaving_out
 from tests.support.world.world import World
 
 
@@ -38,16 +39,17 @@ class SharedSidekiq(FakeSidekiq):
         super().__init__(world)
         self.shared = shared
         self.everybody = everybody
+        self.left_out: frozenset[str] = frozenset()  # whose running jobs the last reading did not ask for
 
-    async def read(self) -> SidekiqFacts:
-        self.world.redis_up = self.shared.up
+    async def read(self, *, without_jobs_of: frozenset[str] = frozenset()) -> SidekiqFacts:
+        self.world.redis_up, self.left_out = self.shared.up, without_jobs_of
         facts = await super().read()
         for world in self.everybody.values():
             if world is not self.world:
                 world.redis_up = True
                 others = await FakeSidekiq(world).read()
                 facts = structs.replace(facts, processes=(*facts.processes, *others.processes))
-        return facts
+        return leaving_out(facts, without_jobs_of)
 
 
 class HostRig(Rig):
@@ -58,7 +60,7 @@ class HostRig(Rig):
         self.nonces = 0
         self.on = True  # its fleetd runs
         super().__init__(world)
-        self.sidekiq = SharedSidekiq(world, shared, everybody)
+        self.sidekiq: SharedSidekiq = SharedSidekiq(world, shared, everybody)
         self.start_fleetd()
 
     def start_fleetd(self) -> None:

@@ -26,7 +26,7 @@ from tests.support.world.ports import (
     FleetdDiedError,
     Rig,
 )
-from tests.support.world.readings import database_facts, sidekiq_facts
+from tests.support.world.readings import database_facts, leaving_out, sidekiq_facts
 
 
 class StillLoop(asyncio.SelectorEventLoop):
@@ -76,14 +76,14 @@ class HostSidekiq(FakeSidekiq):
         super().__init__(rig.machine)
         self.rig = rig
 
-    async def read(self) -> SidekiqFacts:
+    async def read(self, *, without_jobs_of: frozenset[str] = frozenset()) -> SidekiqFacts:
         rig, begun = self.rig, self.rig.clock.now_seconds()
         rig.sidekiq_read = rig.redis_took_writes = False
         rig.ledger.reach()
         await rig.ledger.beat()
         rig.sidekiq_read = rig.clock.now_seconds() - begun < 5.0  # else it is old when it is read
         rig.redis_took_writes = rig.sidekiq_read and rig.machine.redis_writable
-        return sidekiq_facts(rig.machine.shared)
+        return leaving_out(sidekiq_facts(rig.machine.shared), without_jobs_of)
 
 
 class HostDatabase(FakeDatabase):

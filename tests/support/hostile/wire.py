@@ -108,8 +108,8 @@ class WireSidekiq:
     def __init__(self, world: World, added: Added) -> None:
         self.world, self.added = world, added
 
-    async def read(self) -> SidekiqFacts:
-        reading = Reading("")
+    async def read(self, *, without_jobs_of: frozenset[str] = frozenset()) -> SidekiqFacts:
+        reading = Reading("", without_jobs_of=frozenset(map(str.encode, without_jobs_of)))
         reading.job_classes = JobClasses(1)
         for record in sidekiq_records(self.world, self.added):
             reading.take(record)

@@ -51,10 +51,10 @@ class Slow:
 
 
 class SlowSidekiq(Slow):
-    async def read(self) -> SidekiqFacts:
+    async def read(self, *, without_jobs_of: frozenset[str] = frozenset()) -> SidekiqFacts:
         await asyncio.sleep(self.seconds)
         assert isinstance(self.source, FakeSidekiq)
-        return await self.source.read()
+        return await self.source.read(without_jobs_of=without_jobs_of)
 
     async def close(self) -> None: ...
 

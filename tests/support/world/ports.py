@@ -30,7 +30,7 @@ from fleetd.ports import MemoryStore
 from fleetd.words.reasons import sentence
 from fleetd.words.replies import answer
 from tests.support.world.pgbouncer import FakePgBouncer
-from tests.support.world.readings import database_facts, host_facts, sidekiq_facts, systemd_facts
+from tests.support.world.readings import database_facts, host_facts, leaving_out, sidekiq_facts, systemd_facts
 from tests.support.world.world import World
 
 HANG_SECONDS = 3600.0
@@ -47,10 +47,10 @@ class FakeSidekiq:
     def __init__(self, world: World) -> None:
         self.world = world
 
-    async def read(self) -> SidekiqFacts:
+    async def read(self, *, without_jobs_of: frozenset[str] = frozenset()) -> SidekiqFacts:
         if not self.world.redis_up:
             raise SourceUnavailableError("Redis at 127.0.0.1:6379 refuses connections")
-        return sidekiq_facts(self.world)
+        return leaving_out(sidekiq_facts(self.world), without_jobs_of)
 
     async def close(self) -> None: ...
 

@@ -38,11 +38,11 @@ from fleetd.errors import SourceUnavailableError
 
 _log = structlog.get_logger("fleetd.postgres")
 
-#: The answer to QUERY is one row, which the names of 512 workers make 70 kB long at most.
-ANSWER_BYTES_MAX = 256 * 1024
+#: The answer to QUERY is one row, which the names of 2,000 workers make 280 kB long at most.
+ANSWER_BYTES_MAX = 512 * 1024
 _TOO_MANY_CONNECTIONS = "53300"
 #: Names of our workers that are listed; further workers count as others, which errs on the safe side.
-WORKER_NAMES_MAX = 512
+WORKER_NAMES_MAX = 2000
 #: Other clients that are listed, most connections first; the rest is one more entry.
 CONSUMERS_MAX = 12
 CONSUMER_WORD_LENGTH_MAX = 40

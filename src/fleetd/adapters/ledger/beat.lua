@@ -213,7 +213,7 @@ local function has(call, field)
 end
 
 local function planned(call)
-  if has(call, 'epoch') then return false end
+  if has(call, 'epoch') and (call.has_memory or not leads(call)) then return false end
   local texts = ask('HMGET', 'plan', 'memory')
   local plan, memory = texts[1] or '', texts[2] or ''
   if #plan + #memory > PLAN_BYTES_MAX then malformed('plan') end

@@ -60,12 +60,17 @@ class KnownProcess:
     process: ProcessFacts | None = None  # None: not understood
     faults: list[tuple[str, str]] = field(default_factory=list)  # key and why
     unread: UnreadWork | None = None  # running jobs of this beat that are still to be read
+    left_out: bool = False  # the running jobs of this beat were not asked for
     work: RunningJobs = field(default_factory=RunningJobs)
 
     @property
     def beat_seconds(self) -> float:
         """Unix time, by the process's clock."""
         return self.read_at_seconds - (self.process.beat_age_seconds if self.process else 0.0)
+
+    @property
+    def _is_read(self) -> bool:
+        return not self.work.faults and self.unread is None and not self.left_out
 
     def facts(self, now_seconds: float) -> ProcessFacts | None:
         """The process as of now, its running jobs oldest first; None: its heartbeat was not understood."""
@@ -81,8 +86,9 @@ class KnownProcess:
             beat_age_seconds=self.process.beat_age_seconds + elapsed,
             started_age_seconds=self.process.started_age_seconds + elapsed,
             jobs=tuple(jobs),
-            busy_by_queue=None if self.work.faults or self.unread is not None else self.work.busy,
+            busy_by_queue=self.work.busy if self._is_read else None,
             young_by_queue=self.work.young,
+            without_jobs=self.left_out,
         )
 
 

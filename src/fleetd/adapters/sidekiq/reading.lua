@@ -5,15 +5,17 @@
 -- A Lua string costs Redis 2 ns a byte, as it hashes each: the script reads no large value that it can avoid.
 --
 -- ARGV: key prefix; 1 to read everything, 0 for the named ones only; most queues; hashes of job classes with a blank
---       between them; how many queues are named, and for each its name and a length (the oldest job is not read if the
---       queue still has it; * never, '' always); then processes: identity, last beat and size of info, '' where they
---       are not known.
+--       between them; how many queues and how many processes are named; for each queue its name and a length (the oldest
+--       job is not read if the queue still has it; * never, '' always); for each process its identity, last beat and
+--       size of info, '' where they are not known; then identity and last beat of known processes of which only the
+--       beats are asked for.
 -- Reply: a list of records, each a list that begins with its kind:
 --   time SECONDS MICROSECONDS | counter NAME VALUE-or-nil | waiting SET JOBS | scheduled LINES
 --   classes KEY {NAME FAILED PROCESSED...}   only those with failures; a count is nil if its field is missing
 --   queue NAME LENGTH BYTES JOB HEAD   BYTES of the oldest job; 0 if there is none, -1 if it was not read, -2 because
 --     this call has done enough. JOB is whole, or what follows the first key in its tail that looks like a time; HEAD is the beginning of such a job.
 --   same N...   the Nth of the named processes have not beaten since
+--   beats {N BUSY BEAT QUIET}...   of those of which only the beats are asked for
 --   process IDENTITY INFO BUSY BEAT QUIET RSS CONCURRENCY KEY JOBS BYTES {ENTRY...}   INFO is nil if its size is as
 --     known. KEY is that of its running jobs, '' if there are none; ENTRY is their JSON, if all are small.
 --   left IDENTITY   not read, because this call has done enough
@@ -142,7 +144,7 @@ local function running(identity)
 end
 
 -- Whether it was read, or its fault recorded; false: there is no heartbeat.
-local function read_process(identity, beat_known, info_known)
+local function read_process(identity, info_known)
   about, owner = 'processes', ''
   local size = ask('HSTRLEN', identity, 'info')
   if not size then return true end
@@ -161,18 +163,29 @@ local function read_process(identity, beat_known, info_known)
   return true
 end
 
--- Named processes: their places in ARGV by identity.
-local named, named_from = {}, 0
-local same = {'same'}
+-- Named processes: their places in ARGV by identity. From beats_from on only their beats are asked for.
+local named, named_from, beats_from, whole = {}, 0, 0, 0
+local same, beats = {'same'}, {'beats'}
+
+-- Flat, because Redis takes long for a list in a list: a host that follows asks for most beats like that.
+local function read_beat(identity, number)
+  local beat = ask('HMGET', identity, 'busy', 'beat', 'quiet')
+  if not beat then return true end
+  if not (beat[1] or beat[2]) then return false end
+  local at = #beats
+  beats[at + 1], beats[at + 2], beats[at + 3], beats[at + 4] = number, beat[1], beat[2], beat[3]
+  return true
+end
 
 local function read_named(identity)
   local place = named[identity]
-  local beat_known = ARGV[place + 1]
+  local beat_known, beats_only = ARGV[place + 1], place >= beats_from
+  local number = beats_only and whole + (place - beats_from) / 2 + 1 or (place - named_from) / 3 + 1
   about, owner = 'processes', ''
   if beat_known ~= '' then
     calls = calls + 1
     if redis.pcall('HGET', prefix .. identity, 'beat') == beat_known then
-      same[#same + 1] = (place - named_from) / 3 + 1
+      same[#same + 1] = number
       return true
     end
   end
@@ -180,7 +193,8 @@ local function read_named(identity)
     record('left', identity)
     return true
   end
-  return read_process(identity, beat_known, ARGV[place + 2])
+  if beats_only then return read_beat(identity, number) end
+  return read_process(identity, ARGV[place + 2])
 end
 
 local function exist(names, first, last)
@@ -202,7 +216,7 @@ local function read_new(names)
       for index = first, last do
         if enough() then
           record('left', names[index])
-        elseif not read_process(names[index], '', '') then
+        elseif not read_process(names[index], '') then
           dead = dead + 1
         end
       end
@@ -285,8 +299,11 @@ local now = redis.call('TIME')
 record('time', now[1], now[2])
 
 local queues = tonumber(ARGV[5])
-named_from = 6 + 2 * queues
-for place = named_from, #ARGV, 3 do named[ARGV[place]] = place end
+whole = tonumber(ARGV[6])
+named_from = 7 + 2 * queues
+beats_from = named_from + 3 * whole
+for place = named_from, beats_from - 1, 3 do named[ARGV[place]] = place end
+for place = beats_from, #ARGV, 2 do named[ARGV[place]] = place end
 
 if everything then
   about = 'counter'
@@ -306,19 +323,21 @@ local processes
 if everything then
   processes = read_processes()
 else
-  for place = named_from, #ARGV, 3 do read_named(ARGV[place]) end
+  for place = named_from, beats_from - 1, 3 do read_named(ARGV[place]) end
+  for place = beats_from, #ARGV, 2 do read_named(ARGV[place]) end
 end
 owner = ''
 local seen = {}
 for index = 1, queues do
-  local name = ARGV[4 + 2 * index]
+  local name = ARGV[5 + 2 * index]
   seen[name] = true
-  read_queue(name, ARGV[5 + 2 * index])
+  read_queue(name, ARGV[6 + 2 * index])
 end
 if everything then
   read_queues(seen, processes)
   for key in string.gmatch(ARGV[4], '%S+') do read_classes(key) end
 end
-record(unpack(same))
+records[#records + 1] = same
+records[#records + 1] = beats
 
 return records

@@ -75,12 +75,12 @@ class SidekiqRedis:
         self._members = MembersReader()
         self._running_jobs = RunningJobsReader()
 
-    async def read(self) -> SidekiqFacts:
+    async def read(self, *, without_jobs_of: frozenset[str] = frozenset()) -> SidekiqFacts:
         """One reading. Raises SourceUnavailableError when there is none; the next call then connects anew."""
         ride = Ride(self._rider, self._rider_bug)
         try:
             async with asyncio.timeout(self._deadline_seconds):
-                return await self._read(self._connection.client(), ride)
+                return await self._read(self._connection.client(), ride, without_jobs_of)
         except (exceptions.RedisError, OSError, TimeoutError) as error:
             await self._connection.drop()
             why = sentence(error, self._settings, self._deadline_seconds)
@@ -98,11 +98,12 @@ class SidekiqRedis:
     async def close(self) -> None:
         await self._connection.drop()
 
-    async def _read(self, client: Redis, ride: Ride) -> SidekiqFacts:
+    async def _read(self, client: Redis, ride: Ride, without_jobs_of: frozenset[str]) -> SidekiqFacts:
         now = asyncio.get_running_loop().time()
         self._connection.allowance.begin_reading()
         rounds = Rounds(client, self._connection.allowance, until_seconds=now + self._deadline_seconds * _ASKING_SHARE)
-        reading = Reading(self._settings.key_prefix, self._memory, loop_seconds=now)
+        without = frozenset(identity.encode() for identity in without_jobs_of)
+        reading = Reading(self._settings.key_prefix, self._memory, loop_seconds=now, without_jobs_of=without)
         probe = await self._read_everything(reading, rounds, now, ride)
         await self._read_left(reading, rounds)
         await self._members.read(reading, rounds, self._settings.key_prefix)
@@ -119,11 +120,10 @@ class SidekiqRedis:
                 queues.append((name, self._unless(name, now_seconds)))
         # Only a write shows whether others can write now: heartbeats, and jobs that are pushed back.
         probe = ("SET", self._settings.key_prefix + PROBE_KEY, "1", "EX", PROBE_SECONDS)
-        reading.named = tuple(known)
         minute = self._minute_due(now_seconds)
         if minute is not None:
             reading.job_classes = JobClasses(minute)
-        arguments = self._arguments(queues, reading.named, everything=True, minute=minute)
+        arguments = self._arguments(reading, queues, tuple(known), everything=True, minute=minute)
         beside = (("INFO", "server"), probe)
         records, info, written = await rounds.run(_SCRIPT, *arguments, beside=beside, ride=ride)
         server = info if isinstance(info, dict) else {}
@@ -156,30 +156,38 @@ class SidekiqRedis:
 
     def _arguments(
         self,
+        reading: Reading,
         queues: Sequence[tuple[Any, str]],
         processes: Sequence[bytes],
         *,
         everything: bool,
         minute: int | None = None,
     ) -> list[Any]:
+        """What the script is told. `reading` then knows in which order the processes were named."""
         classes = "" if minute is None else " ".join(minute_keys(minute))
-        arguments: list[Any] = [self._settings.key_prefix, int(everything), QUEUES_MAX, classes, len(queues)]
-        for name, unless in queues:
-            arguments += (name, unless)
+        whole: list[Any] = []
+        beats: list[Any] = []
         for identity in processes:
             known = self._memory.processes.get(identity)
             if known is None:
-                arguments += (identity, "", "")
+                whole += (identity, "", "")
+            elif known.process is not None and not reading.asks_for_jobs_of(identity):
+                beats += (identity, known.beat)
             else:
-                arguments += (identity, known.beat, known.info_bytes if known.info is not None else "")
-        return arguments
+                beat = "" if known.left_out else known.beat  # as if it had beaten since
+                whole += (identity, beat, known.info_bytes if known.info is not None else "")
+        reading.named = (*whole[::3], *beats[::2])
+        counts = (len(queues), len(whole) // 3)
+        arguments = [self._settings.key_prefix, int(everything), QUEUES_MAX, classes, *counts]
+        for name, unless in queues:
+            arguments += (name, unless)
+        return [*arguments, *whole, *beats]
 
     async def _read_some(
         self, reading: Reading, rounds: Rounds, queues: Sequence[bytes], processes: Sequence[bytes]
     ) -> None:
-        reading.named = processes
         (records,) = await rounds.run(
-            _SCRIPT, *self._arguments([(name, "") for name in queues], processes, everything=False)
+            _SCRIPT, *self._arguments(reading, [(name, "") for name in queues], processes, everything=False)
         )
         for record in records:
             reading.take(record)

@@ -54,10 +54,19 @@ class Reading:
     """Takes the script's records one by one; `facts` is what they say together.
 
     `named`: the processes that were named to the script, in their order. `loop_seconds`: the event loop's clock.
+    `without_jobs_of`: identities of processes whose running jobs are not asked for.
     """
 
-    def __init__(self, key_prefix: str, memory: Memory | None = None, *, loop_seconds: float = 0.0) -> None:
+    def __init__(
+        self,
+        key_prefix: str,
+        memory: Memory | None = None,
+        *,
+        loop_seconds: float = 0.0,
+        without_jobs_of: frozenset[bytes] = frozenset(),
+    ) -> None:
         self._prefix = key_prefix
+        self._without_jobs_of = without_jobs_of
         self._memory = memory if memory is not None else Memory()
         self._loop_seconds = loop_seconds
         self._now_seconds: float | None = None
@@ -91,6 +100,7 @@ class Reading:
             b"time": self._take_time,
             b"queue": self._take_queue,
             b"same": self._take_same,
+            b"beats": self._take_beats,
             b"process": self._take_process,
             b"left": self._take_left,
             b"members": self._take_members,
@@ -111,6 +121,9 @@ class Reading:
         """Not every process was read."""
         self._complete = False
         self.fault(f"{self._prefix}processes", why)
+
+    def asks_for_jobs_of(self, identity: bytes) -> bool:
+        return identity not in self._without_jobs_of
 
     def is_new(self, identity: bytes) -> bool:
         return identity not in self._processes
@@ -251,11 +264,31 @@ class Reading:
             known.unread = UnreadWork(key, jobs, size_bytes)
         self._add(identity, known)
 
+    def _take_beats(self, *flat: Any) -> None:
+        for at in range(0, len(flat), 4):
+            self._take_beat(self.named[flat[at] - 1], *flat[at + 1 : at + 4])
+
+    def _take_beat(self, identity: bytes, busy: bytes | None, beat: bytes | None, quiet: bytes | None) -> None:
+        """The beat of a known process whose running jobs are not asked for. Its other fields are as they were."""
+        before = self._memory.processes[identity]
+        known = KnownProcess(beat=beat or b"", read_at_seconds=self.now_seconds)
+        fields = [busy, beat, quiet, None, str(before.process.threads).encode() if before.process else None]
+        try:
+            known.info_bytes, known.info = _info(None, before)
+            known.process, problems = heartbeat(text(identity), known.info, fields, self.now_seconds)
+        except WireError as error:
+            problems = (str(error),)
+        known.faults += [(self._prefix + shown_key(identity), problem) for problem in problems]
+        known.left_out = known.process is not None and known.process.busy_threads > 0
+        self._add(identity, known)
+
     def _add(self, identity: bytes, known: KnownProcess) -> None:
         if len(self._processes) >= PROCESSES_MAX and identity not in self._processes:
             self.incomplete(f"has more than {PROCESSES_MAX} members with a heartbeat; the rest is not read")
         else:
             self._processes[identity] = known
+        if known.unread is not None and not self.asks_for_jobs_of(identity):
+            known.unread, known.left_out = None, True
 
     def _take_left(self, identity: bytes) -> None:
         self.left["process"].append(identity)

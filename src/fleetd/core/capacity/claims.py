@@ -16,8 +16,8 @@ from fleetd.core.model.facts import Known, SidekiqFacts, Value
 from fleetd.core.model.heartbeats import claim_of
 from fleetd.core.model.identity import SCHEDULER, application_name, parse_tag
 
-#: Worker names remembered from heartbeats: enough for four hosts with INSTANCES_MAX instances each.
-TAGGED_NAMES_MAX = 256
+#: Worker names remembered from heartbeats: those of as many processes as one reading has.
+TAGGED_NAMES_MAX = 2000
 
 
 class ProcessClaims(Value, frozen=True, kw_only=True):

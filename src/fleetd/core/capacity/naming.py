@@ -10,6 +10,10 @@ others' or its own, until its name is seen. Certainly others' is what is seen be
 growth is checked against all of it. While no name was ever seen, one such worker makes all of them doubtful, and so
 does a rise of others that is younger than DOUBT_SECONDS: heartbeats are up to 10 s old, so a worker that has just
 opened unnamed connections may still look idle.
+
+Of another host's worker whose running jobs are left to the leader (core/sharing/who_reads.py) only the heartbeat is
+known. At work it counts as if a job had begun lately, because its connections must not be counted twice. But only
+whoever reads its jobs tells a person of it.
 """
 
 from __future__ import annotations
@@ -36,6 +40,7 @@ class NamingMemory(Value, frozen=True, kw_only=True):
 
     seen: bool = False  # some connection bore a worker's name, and none has been missed since without another seen
     missing_seconds: dict[str, float] = {}  # by application_name: since when a busy worker's is missed
+    others_tell: frozenset[str] = frozenset()  # those of them whose running jobs this host does not read
     others_connections: int = 0  # those that bear no name of a worker, at the last reading
     rose_seconds: float | None = None  # when they last became more
     doubted: bool = False  # that happened less than DOUBT_SECONDS ago
@@ -47,8 +52,9 @@ def remember_naming(memory: NamingMemory, snapshot: Snapshot, sidekiq: SidekiqFa
     if names is None or not isinstance(snapshot.database, Known):
         return memory
     missing = {name: since for name, since in memory.missing_seconds.items() if name not in names}
+    others_tell = memory.others_tell
     if sidekiq is not None:
-        busy, alive = _at_work(_living(sidekiq, snapshot, host), host)
+        busy, alive, others_tell = _at_work(_living(sidekiq, snapshot, host), host)
         if sidekiq.processes_complete:
             missing = {name: since for name, since in missing.items() if name in alive}
         missing |= dict.fromkeys(sorted(busy - names - missing.keys()), now)
@@ -57,6 +63,7 @@ def remember_naming(memory: NamingMemory, snapshot: Snapshot, sidekiq: SidekiqFa
     return NamingMemory(
         seen=bool(names) or (memory.seen and not missing),
         missing_seconds=missing,
+        others_tell=others_tell & missing.keys(),
         others_connections=others,
         rose_seconds=rose,
         doubted=rose is not None and 0.0 <= now - rose < DOUBT_SECONDS,
@@ -73,7 +80,9 @@ def nameless(memory: NamingMemory, running: Set[str]) -> frozenset[str]:
 def names_missing(memory: NamingMemory, now_seconds: float) -> NamesMissing | None:
     """What to tell a person; None: all names that can be expected are there, or it is too early to say."""
     late = {
-        n: now_seconds - since for n, since in memory.missing_seconds.items() if now_seconds - since >= SAID_SECONDS
+        n: now_seconds - since
+        for n, since in memory.missing_seconds.items()
+        if now_seconds - since >= SAID_SECONDS and n not in memory.others_tell
     }
     if not late:
         return None
@@ -117,9 +126,9 @@ def _living(sidekiq: SidekiqFacts, snapshot: Snapshot, host: str) -> list[Proces
     return [p for p in sidekiq.processes if p.identity not in ended]
 
 
-def _at_work(processes: list[ProcessFacts], host: str) -> tuple[frozenset[str], frozenset[str]]:
-    """By application_name: the workers with a job that began lately, and all that are alive."""
-    busy, alive = set[str](), set[str]()
+def _at_work(processes: list[ProcessFacts], host: str) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """By application_name: workers with a job that began lately, all that are alive, those whose jobs are not read."""
+    busy, alive, unread = set[str](), set[str](), set[str]()
     for process in processes:
         tag = parse_tag(process.tag)
         key = own_key(process, host)
@@ -133,4 +142,6 @@ def _at_work(processes: list[ProcessFacts], host: str) -> tuple[frozenset[str], 
         recent = any(job.run_age_seconds <= LONG_JOB_SECONDS for job in process.jobs) or not process.jobs
         if process.busy_threads and recent:
             busy.add(name)
-    return frozenset(busy), frozenset(alive)
+        if process.without_jobs:
+            unread.add(name)
+    return frozenset(busy), frozenset(alive), frozenset(unread)

@@ -33,7 +33,10 @@ def wanted(
         if planned.admitted_instances == running:
             continue
         need = None
-        if needed is not None and tick.sidekiq is not None:
+        if not tick.fleet.alone:  # the whole fleet's, which the leader has read
+            share = (tick.fleet.shares or {}).get(profile.name)
+            need = share.need if share is not None else None
+        elif needed is not None and tick.sidekiq is not None:
             need = need_of(tick, profile, needed, tick.sidekiq)
         own = [clamp for clamp in clamps if clamp.profile == profile.name]
         found[profile.name] = wanted_because(planned, running, need, own)

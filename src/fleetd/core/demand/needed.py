@@ -16,6 +16,8 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
+from msgspec import structs
+
 from fleetd.core.demand.backlog import CATCH_UP_SECONDS, INSTANCE_BOOT_SECONDS, Waiting, capacity_of, threads_in_time
 from fleetd.core.demand.service_time import ServiceMemory, remember_service
 from fleetd.core.instances.host_tick import HostTick
@@ -101,6 +103,20 @@ def remember(
         waiting_jobs={name: q.length_jobs for name, q in sidekiq.queues.items() if name in watched},
         service=remember_service(memory.service, sidekiq, watched, now_seconds),
     )
+
+
+def of_read_queues(memory: DemandMemory, sidekiq: SidekiqFacts) -> DemandMemory:
+    """Without the loads of queues whose threads at work are unknown.
+
+    For a host that follows, which may not learn them for days: what they were once must not count on the day it decides
+    again.
+    """
+    read = {name for name, queue in sidekiq.queues.items() if queue.busy_threads is not None}
+    busy, steady = (
+        {name: threads for name, threads in means.items() if name in read}
+        for means in (memory.busy_mean_threads, memory.steady_mean_threads)
+    )
+    return structs.replace(memory, busy_mean_threads=busy, steady_mean_threads=steady)
 
 
 def _offered(memory: DemandMemory, queue: QueueFacts, elapsed_seconds: float, *, waits_for_ever: bool) -> float | None:

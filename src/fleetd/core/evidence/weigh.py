@@ -7,7 +7,7 @@ from msgspec import structs
 from fleetd.core.evidence.liveness import Liveness, LivenessMemory, tell_apart
 from fleetd.core.evidence.own import own_units, remembered_own
 from fleetd.core.evidence.queues import QueueMemory, Skew, possible_ages, with_threads
-from fleetd.core.evidence.usefulness import Stalled, find_stalled
+from fleetd.core.evidence.usefulness import CONFIRMED_SECONDS, Stalled, find_stalled
 from fleetd.core.evidence.whereabouts import WhereaboutsMemory, beat_elsewhere, remember_twins, remember_whereabouts
 from fleetd.core.model.facts import Known, ProcessFacts, Snapshot, Unknown, Value
 from fleetd.core.model.identity import InstanceKey
@@ -25,6 +25,11 @@ class EvidenceMemory(Value, frozen=True, kw_only=True):
     whereabouts: WhereaboutsMemory = WhereaboutsMemory()
     own: dict[str, InstanceKey] = {}  # by identity: processes without a tag that are of a unit here
     twin_seconds: dict[InstanceKey, float] = {}  # for how long each of our units was seen to beat elsewhere as well
+
+    def believing(self, stalled: tuple[str, ...]) -> EvidenceMemory:
+        """With processes, by identity, that another host has watched for long enough."""
+        told = dict.fromkeys(stalled, CONFIRMED_SECONDS)
+        return structs.replace(self, useless_seconds={**told, **self.useless_seconds})
 
 
 class Evidence(Value, frozen=True, kw_only=True):

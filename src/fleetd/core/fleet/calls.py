@@ -71,6 +71,7 @@ class Beat(Value, frozen=True, kw_only=True):
     orders_version: int = -1
     members_version: int = -1
     epoch: int = -1
+    has_memory: bool = False  # the plan of that epoch is known with its memory: only who led knows that
 
 
 class Told(Value, frozen=True, kw_only=True):

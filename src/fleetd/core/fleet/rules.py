@@ -194,6 +194,7 @@ def _reply(state: LedgerState, call: Beat) -> BeatReply:
     planned = state.planned if leads else structs.replace(state.planned, memory="")
     # Versions begin anew with a ledger, so an equal one may be of another.
     same = call.generation == state.generation
+    has_plan = same and planned.epoch == call.epoch and (call.has_memory or not leads)
     return BeatReply(
         generation=state.generation,
         clock_ms=state.clock_ms,
@@ -203,7 +204,7 @@ def _reply(state: LedgerState, call: Beat) -> BeatReply:
         alone=_alone(state, call.host),
         plan_format=min((e.plan_format for e in state.hosts.values() if e.plan_format and not e.gone), default=0),
         epoch=planned.epoch,
-        planned=None if same and planned.epoch == call.epoch else planned,
+        planned=None if has_plan else planned,
         slot=state.slot,
         orders_version=state.orders_version,
         orders=None if same and call.orders_version == state.orders_version else state.orders,

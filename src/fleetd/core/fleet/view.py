@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from msgspec import structs
+from typing import Annotated
+
+from msgspec import Meta, structs
 
 from fleetd.core.fleet.calls import BeatReply, Code, OwnScheduler, Refusal
 from fleetd.core.fleet.state import HOSTS_MAX, Planned, Slot
+from fleetd.core.model import reasons
+from fleetd.core.model.bounds import JSON_NUMBER_MAX
 from fleetd.core.model.decision import Clamp
-from fleetd.core.model.facts import Value
+from fleetd.core.model.facts import QueueFacts, Value
 from fleetd.core.model.reasons.base import ConnectionSource
 from fleetd.core.model.reasons.sharing import SettingDiffers
 
@@ -73,6 +77,21 @@ class Share(Value, frozen=True, kw_only=True):
     needed_instances: int  # of the whole fleet
     desired_instances: int
     clamps: tuple[Clamp, ...] = ()  # from what is needed to what is desired
+    need: reasons.Need | None = None  # where it comes from; None: as many run in the fleet as are to
+
+
+_Threads = Annotated[int, Meta(ge=0, le=JSON_NUMBER_MAX)]
+
+
+class QueueTold(Value, frozen=True, kw_only=True, array_like=True):
+    """One queue over the whole fleet as the leader read it, for hosts that don't read every running job; to show.
+
+    None: unknown. Threads at work, those of them with a young job (see QueueFacts), and threads that it needs.
+    """
+
+    busy_threads: _Threads | None = None
+    young_threads: _Threads | None = None
+    need_threads: Annotated[float, Meta(ge=0, le=JSON_NUMBER_MAX)] | None = None
 
 
 class FleetView(Value, frozen=True, kw_only=True):
@@ -88,6 +107,7 @@ class FleetView(Value, frozen=True, kw_only=True):
     known: FleetKnown = FleetKnown()
     shares: dict[str, Share] | None = None  # by profile, from the leader's plan; None: there is none that is valid
     rolls_host: str | None = None  # which may replace instances; None: the leader names nobody
+    queues: dict[str, QueueTold] = {}  # from the leader's plan
     scheduler_host: str | None = None  # which the leader names for a scheduler that is missing; None: nobody
     differences: tuple[SettingDiffers, ...] = ()  # settings in which hosts differ from the leader, by its plan
 
@@ -106,6 +126,18 @@ class FleetView(Value, frozen=True, kw_only=True):
     @property
     def leader(self) -> str:
         return self.reply.leader if self.reply is not None else ""
+
+    def with_threads(self, queue: QueueFacts) -> QueueFacts:
+        """The queue with the threads at work as the leader's plan has them, if this host has not read them: to show."""
+        told = self.queues.get(queue.name)
+        if queue.busy_threads is not None or told is None:
+            return queue
+        return structs.replace(queue, busy_threads=told.busy_threads, young_threads=told.young_threads)
+
+    def follows(self, host: str) -> bool:
+        """Whether another host than this one leads, and plans for it."""
+        reply = self.settled
+        return reply is not None and not reply.alone and reply.token is None and reply.leader not in ("", host)
 
     @property
     def settled(self) -> BeatReply | None:

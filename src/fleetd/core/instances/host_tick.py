@@ -10,7 +10,7 @@ from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.lifecycle import InstanceView
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamps, Step, Verb
-from fleetd.core.model.facts import HostFacts, Known, SidekiqFacts, Snapshot, SystemdFacts, Value
+from fleetd.core.model.facts import HostFacts, Known, QueueFacts, SidekiqFacts, Snapshot, SystemdFacts, Value
 from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.person import Person
 from fleetd.core.model.policy_tables import Policy
@@ -73,6 +73,12 @@ class HostTick(Value, frozen=True, kw_only=True):
     def sidekiq(self) -> SidekiqFacts | None:
         """None: Redis is unknown."""
         return self.snapshot.sidekiq.value if isinstance(self.snapshot.sidekiq, Known) else None
+
+    @property
+    def queues(self) -> dict[str, QueueFacts]:
+        """To show: what this host has not read itself is as the leader told. Empty: Redis is unknown."""
+        facts = self.sidekiq
+        return {} if facts is None else {name: self.fleet.with_threads(q) for name, q in facts.queues.items()}
 
     @property
     def systemd(self) -> SystemdFacts | None:

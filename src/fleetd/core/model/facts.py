@@ -84,9 +84,10 @@ class ProcessFacts(Value, frozen=True, kw_only=True):
     started_age_seconds: float
     resident_bytes: int | None  # None: this version does not say
     jobs: tuple[RunningJob, ...] = ()  # those that could be read, oldest first
-    #: Threads at work on each queue at the last beat; None: not all of its running jobs could be read.
+    #: Threads at work on each queue at the last beat; None: not all of its running jobs were read.
     busy_by_queue: dict[str, int] | None = None
     young_by_queue: dict[str, int] = {}  # see QueueFacts.young_threads
+    without_jobs: bool = False  # its running jobs were not asked for, so what they are is unknown
     own_key: InstanceKey | None = None  # a heartbeat without a tag that is of this unit all the same (core/evidence)
     clock_ahead_seconds: float = 0.0  # by which core/evidence has set its ages right
     stalled: bool = False  # it lives but finishes nothing, so it is no capacity (core/evidence)

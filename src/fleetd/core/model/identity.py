@@ -70,7 +70,7 @@ class WorkerTag(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return f"fleetd:{self.host}:{key_text(self.key)}:p{self.db_pool}:{self.digest}"
 
 
-@lru_cache(maxsize=1024)  # every tick asks for each process several times
+@lru_cache(maxsize=4096)  # every tick asks for each process several times
 def parse_tag(tag: str) -> WorkerTag | None:
     """The identity in a Sidekiq tag; None when the process is not one that fleetd rendered."""
     match = _TAG.fullmatch(tag)
@@ -81,7 +81,7 @@ def parse_tag(tag: str) -> WorkerTag | None:
     return None if key is None else WorkerTag(host=host, key=key, db_pool=int(pool), digest=digest)
 
 
-@lru_cache(maxsize=1024)  # every tick asks for each instance
+@lru_cache(maxsize=4096)  # every tick asks for each instance
 def application_name(key: InstanceKey, host: str) -> str:
     """The name of a worker's connections in pg_stat_activity, at most Postgres's 63 bytes."""
     return f"{unit_name(key)}.{host}"[:63]

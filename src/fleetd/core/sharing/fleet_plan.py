@@ -12,8 +12,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, structs
 
+from fleetd.core.fleet.view import QueueTold
 from fleetd.core.model import reasons
-from fleetd.core.model.bounds import impossible_in
+from fleetd.core.model.bounds import JSON_NUMBER_MAX, impossible_in
 from fleetd.core.model.decision import Clamp
 from fleetd.core.model.facts import Value
 from fleetd.core.model.policy_tables import INSTANCES_MAX
@@ -24,7 +25,8 @@ FORMAT = 1
 PLAN_BYTES_MAX = 8 * 2**20
 
 _Name = Annotated[str, Meta(min_length=1, max_length=192)]
-_Count = Annotated[int, Meta(ge=0, le=2**20)]
+_Queue = Annotated[str, Meta(max_length=256)]
+_Count = Annotated[int, Meta(ge=0, le=JSON_NUMBER_MAX)]  # what a backlog needs has no smaller bound
 _OfHost = Annotated[int, Meta(ge=0, le=2 * INSTANCES_MAX)]
 
 #: What changes the count of a profile over all hosts.
@@ -90,6 +92,7 @@ class FleetPlan(Value, frozen=True, kw_only=True, omit_defaults=True):
     leader: _Name
     profiles: tuple[FleetCounts, ...] = ()  # of the fleet, in order of importance
     hosts: dict[str, dict[str, HostShare]] = {}  # by host and by its own name of the profile
+    queues: dict[_Queue, QueueTold] = {}
     rolls_host: str | None = None  # which may replace instances now; None: none needs to
     scheduler_host: str | None = None  # where it would be started if none lives; None: nowhere
     differences: tuple[reasons.SettingDiffers, ...] = ()  # in which other hosts differ from the leader, so all can tell
@@ -98,6 +101,11 @@ class FleetPlan(Value, frozen=True, kw_only=True, omit_defaults=True):
         """What the queues of this profile need in the whole fleet; None: the plan says nothing of it."""
         share = self.hosts.get(host, {}).get(profile)
         return None if share is None else self.profiles[share.profile].needed_instances
+
+    def need(self, host: str, profile: str) -> reasons.Need | None:
+        """Where that need comes from; None: as many run in the whole fleet as are to."""
+        share = self.hosts.get(host, {}).get(profile)
+        return None if share is None else self.profiles[share.profile].need
 
     def desired_instances(self, host: str) -> dict[str, int]:
         """What this host moves towards, by its own names of profiles."""

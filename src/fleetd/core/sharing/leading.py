@@ -14,6 +14,7 @@ from fleetd.core.demand.desired import HoldWindow, desired_instances
 from fleetd.core.demand.fold import fold
 from fleetd.core.demand.needed import DemandMemory, Needed
 from fleetd.core.demand.unserved import UnservedMemory, unserved
+from fleetd.core.fleet.view import QueueTold
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamp, Clamps
@@ -26,6 +27,9 @@ from fleetd.core.sharing.rolls import host_that_rolls
 from fleetd.core.sharing.scheduler_host import named_scheduler_host
 from fleetd.core.sharing.share import NAMED_MAX, Shares, share
 
+#: Processes that a leader tells the next one of.
+STALLED_MAX = 100
+
 
 class SharingMemory(Value, frozen=True, kw_only=True):
     """What the leader remembers between ticks, and the next leader finds in the ledger. Times of the fleet clock."""
@@ -34,6 +38,7 @@ class SharingMemory(Value, frozen=True, kw_only=True):
     windows: dict[str, HoldWindow] = {}  # by profile of the fleet
     unserved: UnservedMemory = UnservedMemory()
     moved_seconds: float | None = None  # when an instance was last moved without need
+    stalled: tuple[str, ...] = ()  # processes whose threads are all in endless jobs, by identity
 
 
 def leaving(
@@ -102,15 +107,43 @@ def plan_fleet(
             leader=own.host,
             profiles=_counts(fleet, needed, desired, shares, list(clamps)),
             hosts=shares.hosts,
+            queues=_queues(tick, needed),
             rolls_host=host_that_rolls(fleet.reports, None if previous is None else previous.rolls_host),
             scheduler_host=named_scheduler_host(fleet.reports, maintenance),
             differences=from_leader(own, others),
         ),
-        memory=structs.replace(memory, windows=windows, moved_seconds=shares.moved_seconds),
+        memory=structs.replace(
+            memory, windows=windows, moved_seconds=shares.moved_seconds, stalled=_stalled(tick, memory.stalled)
+        ),
         fleet=fleet,
         needed=needed,
         unserved=unserved(memory.unserved, sidekiq) if sidekiq is not None else None,
     )
+
+
+def _stalled(tick: HostTick, before: tuple[str, ...]) -> tuple[str, ...]:
+    """Found now, or known before and not read this time. A new leader would otherwise watch them for as long again, and
+    meanwhile take their threads for work.
+    """
+    if tick.sidekiq is None:
+        return before
+    found = {identity for identity, seen in tick.evidence.stalled.items() if seen.queue is None}
+    found |= {p.identity for p in tick.sidekiq.processes if p.without_jobs} & set(before)
+    return tuple(sorted(found)[:STALLED_MAX])
+
+
+def _queues(tick: HostTick, needed: Needed | None) -> dict[str, QueueTold]:
+    if tick.sidekiq is None or needed is None:
+        return {}
+    need = needed.queue_threads
+    return {
+        name: QueueTold(
+            busy_threads=queue.busy_threads,
+            young_threads=queue.young_threads,
+            need_threads=round(need[name], 2) if name in need else None,
+        )
+        for name, queue in tick.sidekiq.queues.items()
+    }
 
 
 def _needed(tick: HostTick, memory: SharingMemory) -> tuple[Needed | None, SharingMemory]:

@@ -121,12 +121,14 @@ def _with_plan(tick: HostTick, plan: FleetPlan | None) -> FleetView:
             needed_instances=plan.needed_instances(host, name) or 0,
             desired_instances=desired,
             clamps=tuple(c for c in clamps if c.profile == name),
+            need=plan.need(host, name),
         )
         for name, desired in plan.desired_instances(host).items()
     }
     return msgspec.structs.replace(
         view,
         shares=shares,
+        queues=plan.queues,
         scheduler_host=plan.scheduler_host,
         rolls_host=plan.rolls_host,
         differences=plan.differences,

@@ -24,6 +24,7 @@ from fleetd.core.model.reasons.base import ClampReason
 from fleetd.core.plan import FleetDecision
 from fleetd.core.sharing.leading import FleetShared
 from fleetd.core.sharing.report import report_of
+from fleetd.core.sharing.who_reads import jobs_of_others
 from fleetd.daemon.fleet.leading import Leading
 from fleetd.daemon.observe import Sources
 from fleetd.errors import SourceUnavailableError
@@ -91,6 +92,10 @@ class FleetPart:
     def _sent_ms(self) -> int:
         """So that the ledger takes no call that was overtaken by a later one."""
         return round(1000 * self.sources.clock.now_seconds())
+
+    def without_jobs_of(self) -> frozenset[str]:
+        """The processes whose running jobs are left to the leader in the reading that comes now."""
+        return frozenset() if self._last is None else jobs_of_others(self._last[0])
 
     def hear(self, known: FleetKnown, snapshot: Snapshot) -> FleetView:
         """What the ledger answered to it."""

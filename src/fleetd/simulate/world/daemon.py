@@ -66,7 +66,8 @@ class SimulatedSidekiq(_Port):
             if name not in world.queues
         }
 
-    async def read(self) -> SidekiqFacts:
+    async def read(self, *, without_jobs_of: frozenset[str] = frozenset()) -> SidekiqFacts:
+        """There is one host, so there is nobody whose jobs need not be read."""
         self.reach("redis")
         return self.facts()
 
