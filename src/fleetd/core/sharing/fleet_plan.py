@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, structs
 
+from fleetd.core.fleet.view import RestartStopped
 from fleetd.core.model import reasons
 from fleetd.core.model.bounds import impossible_in
 from fleetd.core.model.decision import Clamp
@@ -91,6 +92,7 @@ class FleetPlan(Value, frozen=True, kw_only=True, omit_defaults=True):
     profiles: tuple[FleetCounts, ...] = ()  # of the fleet, in order of importance
     hosts: dict[str, dict[str, HostShare]] = {}  # by host and by its own name of the profile
     rolls_host: str | None = None  # which may replace instances now; None: none needs to
+    restart_stopped: RestartStopped | None = None  # the last restart of all hosts that was given up on one
     scheduler_host: str | None = None  # where it would be started if none lives; None: nowhere
     differences: tuple[reasons.SettingDiffers, ...] = ()  # in which other hosts differ from the leader, so all can tell
 
