@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
 from fleetd.core.instances.orders import Pause, Restart, Resume
 from fleetd.core.sharing.fleet_orders import EndMaintenance, ForgetHost, Maintenance, PauseHost, ResumeHost
 from fleetd.errors import OrderRefusedError
-from tests.support.fleet.few import ALICE, replacing, two
+from tests.support.fleet.few import ALICE, host, replacing, two
+from tests.support.fleet.several import Fleet
 
 
 def test_every_host_is_told_from_any_of_them() -> None:
