@@ -32,7 +32,8 @@ def obey_heard(tick: HostTick, memory: HostMemory, before: FleetKnown) -> tuple[
     """The memory with what was heard in this tick, and what to log. `before`: what was known before it."""
     memory, noticed = _without_older_counts(tick, memory, before), _counts_heard(tick, memory, before)
     heard = restarts_heard(tick.fleet, tick.policy.host, tick.now_seconds)
-    known = {about: one for about, one in restarts_known(memory).items() if about in memory.fleet.orders}
+    mine = (about_restart(), about_restart(tick.policy.host))  # a ledger that was lost may bring them again
+    known = {about: one for about, one in restarts_known(memory).items() if about in mine}
     for about, order in heard.items():
         one = known.get(about)
         if one is None or one.until_ms != order.order.until_ms:
