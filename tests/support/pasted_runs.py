@@ -138,10 +138,15 @@ _NOT_A_BOOTS = "-not -path '*/mastodon-workers-boot.target.wants/*'"
 _FOREIGN = "tests/lab/systemd/test_foreign_units.py"
 _PACKAGE = "tests/lab/systemd/test_package.py"
 _SEVERAL = "of several hosts; typed in tests/cli/commands/test_hosts.py, obeyed in tests/daemon/test_several_hosts.py"
+_ORDERS = (
+    "of several hosts; typed in tests/cli/commands/test_hosts.py, obeyed in tests/daemon/test_orders_over_hosts.py"
+)
 _COPIES = "tests/adapters/database/test_pasted_lines.py"
 #: Where it is run, or why it can't be.
 ELSEWHERE = {
     "fleetctl pause --host w2 --for 1h": _SEVERAL,
+    "fleetctl set default-first 2 --host w2": _ORDERS,
+    "fleetctl restart --host w2": _ORDERS,
     'fleetctl maintenance w2 --for 2h --reason "new kernel"': _SEVERAL,
     'fleetctl maintenance w2 --reason "new kernel"': _SEVERAL,
     "fleetctl maintenance w2 --end": _SEVERAL,

@@ -14,6 +14,7 @@ from fleetd.core.model.decision import Clamp
 from fleetd.core.model.history import EntryKind
 from fleetd.core.model.reasons.base import Reason
 from fleetd.core.model.reasons.counts import QueuesUnserved, UnitUnfit
+from fleetd.core.model.reasons.fleet import RestartStoppedElsewhere
 from fleetd.core.model.reasons.units import Died, OomKilled
 from fleetd.core.model.status import Event, Status
 from fleetd.daemon.standing import Budget, Seldom, Standing
@@ -32,7 +33,7 @@ _WHY = "\0"
 #: These are logged whatever else is.
 _ALWAYS = frozenset({"step", "order"})
 #: What is noticed is a warning if it is one of these.
-_WARNINGS = (Died, OomKilled)
+_WARNINGS = (Died, OomKilled, RestartStoppedElsewhere)
 #: Of these there are the most, so they may not take the whole budget of a minute.
 _OF_READINGS = frozenset({"reading", "reason"})
 #: A fault must be gone for this long before it is over: not every fault is seen in each reading.

@@ -36,7 +36,7 @@ from fleetd.core.model.status import (
 from fleetd.daemon.tell_connections import connection_status
 from fleetd.daemon.tell_deaths import death_counts, died_lately
 from fleetd.daemon.tell_fleet import fleet_problem, fleet_status
-from fleetd.daemon.tell_holds import fleet_overrides, held_until, hold_statuses
+from fleetd.daemon.tell_holds import count_overrides, fleet_overrides, held_until, hold_statuses
 from fleetd.daemon.tell_jobs import JobRates, jobs_status
 from fleetd.daemon.tick import TickResult
 from fleetd.words.deaths import died_words
@@ -293,11 +293,7 @@ def _overrides(result: TickResult) -> tuple[OverrideStatus, ...]:
         left, why = pause.until_seconds - now, pause.note or "no reason given"
         found.append(OverrideStatus(kind="pause", what="fleet", sentence=why, seconds_left=left))
     found += fleet_overrides(result, local=pause is not None)
-    for profile in result.tick.policy.profiles:
-        kept = people.sets.get(profile.name)
-        if kept is not None and now < kept.until_seconds:
-            said, left = f"{times(kept.instances, 'instance')}, by {who(kept.person)}", kept.until_seconds - now
-            found.append(OverrideStatus(kind="set", what=profile.name, sentence=said, seconds_left=left))
+    found += count_overrides(result)
     for key, pin in sorted(people.pins.items(), key=lambda item: item[0] or 10_000):
         left = max(0.0, pin.until_seconds - now)
         said = _pin_words(pin)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from fleetd.core.fleet.orders import set_heard, sets_of_fleet
 from fleetd.core.model import reasons
 from fleetd.core.model.identity import TARGET_UNIT
-from fleetd.core.model.status import HoldKind, HoldStatus, OverrideStatus
+from fleetd.core.model.person import Person
+from fleetd.core.model.status import ON_ALL, HoldKind, HoldStatus, OverrideStatus
 from fleetd.daemon.tick import TickResult
+from fleetd.words.formatting import times, who
 from fleetd.words.reasons import sentence
 
 KINDS: dict[type[reasons.HoldReason], HoldKind] = {
@@ -58,6 +61,29 @@ def fleet_overrides(result: TickResult, *, local: bool) -> list[OverrideStatus]:
             what = "all hosts" if reason.whole else "fleet"
             found.append(OverrideStatus(kind="pause", what=what, sentence=why, seconds_left=left))
     return found
+
+
+def count_overrides(result: TickResult) -> list[OverrideStatus]:
+    """The counts that people set: on this host, and on all hosts together."""
+    tick, people, now = result.tick, result.host.memory.people, result.tick.now_seconds
+    found = []
+    for profile in tick.policy.profiles:
+        kept, heard = (
+            people.set_instances(profile.name, now),
+            set_heard(tick.fleet, profile.name, tick.policy.host, now),
+        )
+        if kept is not None:
+            found.append(_set(profile.name, kept.instances, kept.person, kept.until_seconds - now))
+        elif heard is not None:
+            found.append(_set(profile.name, heard.order.instances, heard.order.person, heard.left_seconds))
+    for name, heard in sets_of_fleet(tick.fleet, now).items():
+        found.append(_set(f"{name}{ON_ALL}", heard.order.instances, heard.order.person, heard.left_seconds))
+    return found
+
+
+def _set(what: str, instances: int | None, person: Person | None, left_seconds: float) -> OverrideStatus:
+    said = f"{times(instances or 0, 'instance')}, by {who(person)}"
+    return OverrideStatus(kind="set", what=what, sentence=said, seconds_left=left_seconds)
 
 
 def held_until(reason: reasons.HoldReason) -> str:

@@ -28,6 +28,7 @@ from fleetd.core.model.reasons.fleet import LedgerUnusable
 from fleetd.core.model.reasons.replies import Reply
 from fleetd.core.model.reasons.saving import MemoryUnsaved
 from fleetd.core.plan import FleetDecision, FleetMemory, plan
+from fleetd.core.sharing.heard_orders import obey_heard
 from fleetd.core.sharing.leading import FleetShared
 from fleetd.daemon import kept_memory
 from fleetd.daemon.act import act
@@ -150,6 +151,8 @@ class Ticker:
         if shared is not None:
             memory = msgspec.structs.replace(memory, evidence=memory.evidence.believing(shared.memory.stalled))
 
+        memory, heard = obey_heard(tick, memory, assessed.memory.fleet)
+
         kept, fleet = memory, plan(tick, self.planned)
         wishes = self._wishes(snapshot, self.planned, view)
         self.planned = fleet.memory if wishes is None else wishes.fleet.memory
@@ -172,7 +175,7 @@ class Ticker:
             shared=shared,
             wished=None if wishes is None else wishes.host,
             results=tuple(results),
-            noticed=(*self._unread, *assessed.noticed),
+            noticed=(*self._unread, *assessed.noticed, *heard),
             unsaved=self.unsaved,
             duration_seconds=clock.now_seconds() - begun,
         )

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fleetd.core.model import reasons
-from fleetd.words.formatting import names, times
+from fleetd.words.formatting import names, times, who
 
 #: Queues that one sentence names.
 _NAMED_MAX = 10
@@ -60,7 +60,9 @@ DEMAND: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.QueuesLate: "none of it stops while {queues:list} waits longer than its target",
     reasons.JustGrew: "it has just grown: none of it stops for another {left_seconds:.0f} s",
     reasons.WithinHoldWindow: ("needed within the last {window_seconds:.0f} s: kept for another {left_seconds:.0f} s"),
-    reasons.SetByPeople: "set to {instances} by {person:who}",
+    reasons.SetByPeople: lambda r: (
+        f"set to {r.instances}{' on all hosts together' if r.whole else ''} by {who(r.person)}"
+    ),
     reasons.TakenAwayByHand: "{instances} stopped or quieted by people: left so, and not replaced",
     reasons.AddedByHand: "{instances} started or pinned by people: kept, and no other is stopped in exchange",
     reasons.QueueNeeds: _queue_needs,

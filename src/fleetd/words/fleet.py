@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from fleetd.core.model import reasons
-from fleetd.words.formatting import span
+from fleetd.core.model.identity import unit_name
+from fleetd.words.formatting import span, times, who
 
 _FAULTS: dict[str, str] = {
     "no_rights": (
@@ -54,6 +55,29 @@ def _of_host(r: reasons.SchedulerOfHost) -> str:
     )
 
 
+def _ordered(r: reasons.RestartBegun | reasons.RestartNotBegun) -> str:
+    return f"{'restart of all hosts' if r.whole else 'restart of this host'}, ordered by {who(r.person)}"
+
+
+def _restart_begun(r: reasons.RestartBegun) -> str:
+    of = f" of {r.profile}" if r.profile else ""
+    more = f"; what failed before is tried again: {', '.join(map(unit_name, r.tried_again))}" if r.tried_again else ""
+    more += f"; {times(r.pins_ended, 'pin on them ends', 'pins on them end')}" if r.pins_ended else ""
+    return f"{_ordered(r)}: {times(r.instances, 'instance')}{of} to restart here, one at a time{more}"
+
+
+def _stopped_elsewhere(r: reasons.RestartStoppedElsewhere) -> str:
+    done = f"{r.done_instances} of {r.total_instances} replaced here"
+    return f"the restart of all hosts was given up on {r.host}, so it ends here as well, {done}"
+
+
+def _count_heard(r: reasons.CountHeard) -> str:
+    where = "on all hosts together" if r.whole else "on this host"
+    if r.instances is None:
+        return f"{r.profile} is no longer set to a number {where}"
+    return f"{r.profile} is set to {r.instances} {where} by {who(r.person)}"
+
+
 FLEET_REASONS: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.LedgerUnusable: _unusable,
     reasons.FleetGathers: _gathers,
@@ -75,4 +99,8 @@ FLEET_REASONS: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.SchedulerPlaced: "none seen; {leader}, which leads the fleet, lets {host} start it",
     reasons.SchedulerOfHost: _of_host,
     reasons.SchedulerFree: "none seen yet; this host starts it after another {wait_seconds:.0f} s without one",
+    reasons.RestartBegun: _restart_begun,
+    reasons.RestartNotBegun: lambda r: f"{_ordered(r)}: not begun, because {r.why}",
+    reasons.RestartStoppedElsewhere: _stopped_elsewhere,
+    reasons.CountHeard: _count_heard,
 }

@@ -11,7 +11,10 @@ from typing import Any
 from fleetd.core.model import reasons
 from fleetd.core.model.identity import unit_name
 from fleetd.words.formatting import names, release_command, span, times
+from fleetd.words.sharing import code_words
 
+#: Hosts that one answer names.
+_NAMED_MAX = 8
 _KEPT = {
     reasons.PinKind.RUN: "runs and is kept running",
     reasons.PinKind.STOPPED: "is stopped and kept so",
@@ -123,6 +126,65 @@ def _maintenance_taken(r: reasons.MaintenanceTaken) -> str:
     )
 
 
+def _deaf(hosts: tuple[reasons.DeafHost, ...]) -> str:
+    if not hosts:
+        return ""
+    named = [f"{one.host} (fleetd {one.fleetd})" if one.fleetd else one.host for one in hosts[:_NAMED_MAX]]
+    named += [f"{len(hosts) - _NAMED_MAX} more"] if len(hosts) > _NAMED_MAX else []
+    runs = "runs" if len(hosts) == 1 else "run"
+    return f" {', '.join(named)} {runs} another fleetd, which does not know this order: upgrade it there."
+
+
+def _not_moved(hosts: tuple[reasons.NotTaken, ...], what: str) -> str:
+    if not hosts:
+        return ""
+    return f" {what}: {', '.join(f'{one.host} ({code_words(one.why)})' for one in hosts[:_NAMED_MAX])}."
+
+
+def _fleet_set_taken(r: reasons.FleetSetTaken) -> str:
+    where = f"on {r.host}" if r.host else f"on all hosts together ({', '.join(r.hosts[:_NAMED_MAX])})"
+    end = f"fleetctl set {r.profile} auto{f' --host {r.host}' if r.host else ''}"
+    said = (
+        f"{r.profile} is set to {r.instances} {where} for {span(r.for_seconds)}, as far as connections and memory "
+        f"allow; `{end}`, on any host, ends it."
+    )
+    said += f" That is below min ({r.min_instances})." if r.instances < r.min_instances else ""
+    if r.own:
+        own = ", ".join(f"{count} on {host}" for host, count in r.own[:_NAMED_MAX])
+        said += f" What is set on one host counts in it: {own}."
+    said += _not_moved(r.held, "As they are until that ends")
+    leads = f" {r.leader} leads and is one of them, so nothing changes before that." if r.leader else ""
+    return said + _deaf(r.deaf) + leads
+
+
+def _fleet_auto_taken(r: reasons.FleetAutoTaken) -> str:
+    where = ["on all hosts together"] if r.whole else []
+    where += [f"on {', '.join(r.hosts)}"] if r.hosts else []
+    where += ["on this host"] if r.here else []
+    left = f" What was ordered on {', '.join(r.left)} while Redis was away is ended there." if r.left else ""
+    return f"{r.profile}: its queues decide again, {' and '.join(where) or 'on no host'}.{left}"
+
+
+def _fleet_restart_taken(r: reasons.FleetRestartTaken) -> str:
+    of = f" of {r.profile}" if r.profile else ""
+    each = ", ".join(f"{count} on {host}" for host, count in r.hosts[:_NAMED_MAX])
+    more = len(r.hosts) - _NAMED_MAX
+    each += f" and others on {times(more, 'more host')}" if more > 0 else ""
+    turn = "" if r.host else ", on one host after the other"
+    total = sum(count for _, count in r.hosts)
+    said = f"{total}{of} to restart ({each}), one at a time{turn}, each once its jobs are done."
+    if r.upgraded:
+        said += f" What is on disk on {', '.join(r.upgraded[:_NAMED_MAX])} is accepted there."
+    return said + _not_moved(r.held, "It waits on") + _deaf(r.deaf)
+
+
+def _fleet_restart_under_way(r: reasons.FleetRestartUnderWay) -> str:
+    of = f" of {r.profile}" if r.profile else ""
+    where = f"on {r.host}" if r.host else "of all hosts"
+    done = f"{r.done_instances} of {r.total_instances} done"
+    return f"A restart{of} {where} is under way, {done}; `fleetctl pause` holds it."
+
+
 def _host_forgotten(r: reasons.HostForgotten) -> str:
     freed = [f"{times(connections, 'connection')} of {source}" for source, connections in r.claims if connections]
     freed += ["the scheduler"] if r.scheduler else []
@@ -174,6 +236,10 @@ REPLIES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.FleetResumeTaken: _fleet_resume_taken,
     reasons.MaintenanceTaken: _maintenance_taken,
     reasons.MaintenanceEnded: "{host} is in maintenance no more: it starts again what the leader's plan has for it.",
+    reasons.FleetSetTaken: _fleet_set_taken,
+    reasons.FleetAutoTaken: _fleet_auto_taken,
+    reasons.FleetRestartTaken: _fleet_restart_taken,
+    reasons.FleetRestartUnderWay: _fleet_restart_under_way,
     reasons.HostForgotten: _host_forgotten,
     reasons.MemoryUnsaved: _memory_unsaved,
     reasons.MemoryUnread: _memory_unread,

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from fleetd.core.model import reasons
+from fleetd.core.model.hosts import RestartOfFleet, RestartOnHost
+from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.reasons.base import ClampCode
-from fleetd.words.formatting import are, times
+from fleetd.words.formatting import are, short_name, times
 
 #: Codes in words, where the code itself is not one.
 _WHY = {
@@ -31,6 +33,31 @@ _WHY = {
 def code_words(code: str) -> str:
     """What a host is short of or held by."""
     return _WHY.get(code) or code.replace("_", " ")
+
+
+#: How a restart is on a host, where that is not a count.
+_PHASES = {
+    "waits": "waits",
+    "stopped": "ended, as it was given up elsewhere",
+    "lost": "lost, not waited for",
+    "deaf": "has a fleetd that does not know it",
+}
+
+
+def restart_words(restart: RestartOfFleet) -> str:
+    """How far a restart is, host by host."""
+    return ", ".join(f"{one.host} {_restart_on(one)}" for one in restart.hosts)
+
+
+def _restart_on(one: RestartOnHost) -> str:
+    if one.phase in _PHASES:
+        return _PHASES[one.phase]
+    if one.phase == "done":
+        return f"done ({one.total_instances})" if one.total_instances else "has nothing to restart"
+    said = f"{one.done_instances} of {one.total_instances}"
+    if one.phase == "given_up":
+        return f"gave up after {said}"
+    return said if one.at_key is None else f"{said} (at {short_name(InstanceKey(one.at_key))})"
 
 
 def _of_fleet(r: reasons.SharedReason) -> str:

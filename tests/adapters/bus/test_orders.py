@@ -28,7 +28,9 @@ from fleetd.core.instances.orders import (
     Situation,
 )
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
+from fleetd.core.sharing.fleet_counts import SetHost
 from fleetd.core.sharing.fleet_orders import EndMaintenance, ForgetHost, Maintenance, PauseHost, ResumeHost
+from fleetd.core.sharing.fleet_restarts import RestartHost
 from fleetd.errors import FleetdError, OrderRefusedError, SourceUnavailableError
 from fleetd.words.reasons import sentence
 from tests.support.builders.readings import fleet, sidekiq, snapshot, tick_of
@@ -60,6 +62,8 @@ EXAMPLES: list[Order] = [
     Maintenance(host="w2", for_seconds=60.0, reason="new kernel", force=True),
     EndMaintenance(host="w2"),
     ForgetHost(host="w2"),
+    SetHost(host="w2", profile="pull", instances=3, for_seconds=60.0),
+    RestartHost(host="w2", profile="pull"),
 ]
 
 

@@ -22,6 +22,7 @@ from fleetd.core.model.reasons.units import ReplaceCause
 from fleetd.core.model.status import InstanceStatus, RolloutStatus, Status
 from fleetd.errors import SourceUnavailableError
 from tests.support.builders.status_healthy import healthy, instance
+from tests.support.fleetctl import gone
 
 
 def under_way(done: int, sentence: str = "", *, current: str = "@3", total: int = 3) -> RolloutStatus:
@@ -58,7 +59,7 @@ def followed(*arguments: str, answers: Sequence[Status | None], interrupt_after:
         if next(polls, None) is None:
             raise KeyboardInterrupt
 
-    client = Client(fetch=fetch, order=lambda _: "Restarts 3 instances.", sleep=sleep)
+    client = Client(fetch=fetch, order=lambda _: "Restarts 3 instances.", hosts=gone, sleep=sleep)
     return CliRunner().invoke(cli, list(arguments), obj=client, prog_name="fleetctl")
 
 

@@ -11,9 +11,11 @@ from click.testing import CliRunner, Result
 
 from fleetd.cli.client import Client
 from fleetd.cli.main import cli
-from fleetd.core.instances.orders import Order, Pause, Resume
+from fleetd.core.instances.orders import Order, Pause, Resume, SetInstances
 from fleetd.core.model.hosts import FleetHosts
+from fleetd.core.sharing.fleet_counts import SetHost
 from fleetd.core.sharing.fleet_orders import EndMaintenance, ForgetHost, Maintenance, PauseHost, ResumeHost
+from fleetd.core.sharing.fleet_restarts import RestartHost
 from fleetd.errors import FleetdError
 from tests.support.builders.fleet_hosts import of_several, three
 from tests.support.builders.systemd_answers import no_systemd
@@ -48,6 +50,11 @@ def typed(*arguments: str, hosts: Callable[[float], str] = gone) -> tuple[Result
         ("pause --for 1h", Pause(for_seconds=3600.0)),
         ("resume --host w2", ResumeHost(host="w2")),
         ("resume", Resume()),
+        ("set pull 3 --host w2 --for 1h", SetHost(host="w2", profile="pull", instances=3, for_seconds=3600.0)),
+        ("set --host w2 pull auto", SetHost(host="w2", profile="pull", instances=None)),
+        ("set pull 3", SetInstances(profile="pull", instances=3)),
+        ("restart --no-wait --host w2", RestartHost(host="w2")),
+        ("restart --no-wait --host w2 pull", RestartHost(host="w2", profile="pull")),
     ],
 )
 def test_fleetd_gets_what_was_typed(arguments: str, order: Order) -> None:

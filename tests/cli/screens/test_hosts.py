@@ -8,7 +8,7 @@ from fleetd.cli.screens.hosts import hosts_screen, maintenance_screen
 from fleetd.cli.screens.status import status_screen
 from fleetd.cli.terminal.lines import Page
 from fleetd.cli.terminal.symbols import ASCII, UNICODE, Symbols
-from fleetd.core.model.hosts import FleetHosts, HostOfFleet
+from fleetd.core.model.hosts import FleetHosts, HostOfFleet, OrderOfFleet, RestartOfFleet, RestartOnHost
 from tests.support.builders.fleet_hosts import host, of_several, three
 from tests.support.builders.status_healthy import healthy
 
@@ -63,3 +63,21 @@ def test_status_names_the_fleet_only_if_there_are_several_hosts() -> None:
     several = "\n".join(line.plain for line in status_screen(of_several(), page, height=None))
     assert "fleet: 3 hosts, w1 leads, scheduler on w1" in several
     assert "fleet:" not in "\n".join(line.plain for line in status_screen(healthy(), page, height=None))
+
+
+def test_a_count_says_what_ends_it_and_a_restart_how_far_each_host_is() -> None:
+    orders = (
+        OrderOfFleet(kind="set", host="", sentence="pull is set to 6 instances", seconds_left=600.0, profile="pull"),
+        OrderOfFleet(kind="set", host="w2", sentence="pull is set to 2 instances", seconds_left=600.0, profile="pull"),
+        OrderOfFleet(kind="restart", host="", sentence="a restart is under way, 1 of 5 done", seconds_left=9.0),
+    )
+    on = (
+        RestartOnHost(host="w1", phase="under_way", done_instances=1, total_instances=3, at_key=3),
+        RestartOnHost(host="w2", phase="deaf"),
+        RestartOnHost(host="w3", phase="done"),
+    )
+    said = drawn(three(orders=orders, restarts=(RestartOfFleet(host="", profile="", hosts=on, ended=""),)), width=140)
+    assert "The whole fleet: pull is set to 6 instances; 10 min left, fleetctl set pull auto ends it." in said
+    assert "w2: pull is set to 2 instances; 10 min left, fleetctl set pull auto --host w2 ends it." in said
+    flat = " ".join(said.split())
+    assert "1 of 5 done; w1 1 of 3 (at @3), w2 has a fleetd that does not know it, w3 has nothing to restart." in flat

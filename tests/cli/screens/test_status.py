@@ -19,8 +19,9 @@ from fleetd.cli.terminal.symbols import ASCII, UNICODE, Symbols
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.reasons.units import ReplaceCause
-from fleetd.core.model.status import ClampStatus, HoldStatus, OverrideStatus, RolloutStatus, Status, WouldStatus
+from fleetd.core.model.status import ON_ALL, ClampStatus, HoldStatus, OverrideStatus, RolloutStatus, Status, WouldStatus
 from tests.support.builders import status_connections, status_examples, status_instances
+from tests.support.builders.fleet_hosts import of_several
 from tests.support.builders.status_healthy import healthy
 
 #: Typical of a single machine with a small Mastodon. The other examples are big hosts and bad deployments.
@@ -389,3 +390,11 @@ def test_the_command_that_ends_an_order_stays_on_one_line_with_nothing_of_the_or
     lines = printed(replace(healthy(), overrides=(order,))).splitlines()
     assert "Orders       default 4 instances, by root, 4.8 min left" in [line.rstrip() for line in lines]
     assert "fleetctl set default auto" in [line.strip().replace("\N{NO-BREAK SPACE}", " ") for line in lines]
+
+
+def test_with_several_hosts_a_count_is_ended_where_it_holds() -> None:
+    own = OverrideStatus(kind="set", what="default", sentence="2 instances, by root", seconds_left=290.0)
+    orders = (own, replace(own, what=f"default{ON_ALL}", sentence="6 instances, by root"))
+    text = printed(replace(of_several(), overrides=orders), 120, 50).replace("\N{NO-BREAK SPACE}", " ")
+    assert re.search(r"default 2 instances, by root, 4.8 min left +fleetctl set default auto --host \S+\n", text)
+    assert re.search(r"default on all hosts 6 instances, by root, 4.8 min left +fleetctl set default auto\n", text)

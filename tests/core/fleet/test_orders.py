@@ -13,12 +13,20 @@ from fleetd.core.fleet.orders import (
     FleetOrder,
     about_maintenance,
     about_pause,
+    about_restart,
+    about_set,
+    abouts_of,
     in_maintenance,
     kept_orders,
     lost,
     maintenance_of,
+    over,
     pause_of,
     read,
+    restarts_heard,
+    set_heard,
+    sets_of_fleet,
+    subject_of,
     timed,
     written,
 )
@@ -34,8 +42,19 @@ ORDERS = st.builds(
     note=NOTES,
     person=st.none() | st.just(Person(user="root", login="alice")),
     force=st.booleans(),
+    instances=st.none() | st.integers(0, 9),
+    profile=st.sampled_from(["", "pull"]),
 )
-ABOUTS = st.sampled_from([about_pause(), *map(about_pause, HOSTS), *map(about_maintenance, HOSTS)])
+ABOUTS = st.sampled_from(
+    [
+        *(
+            about
+            for host in ("", *HOSTS)
+            for about in (about_pause(host), about_restart(host), about_set("pull", host))
+        ),
+        *map(about_maintenance, HOSTS),
+    ]
+)
 TEXTS = ORDERS.map(written) | st.text(max_size=40) | st.just('{"until_ms": 1e400}')
 
 
@@ -55,12 +74,19 @@ def test_no_order_is_in_force_after_a_week_or_after_its_end(orders: dict[str, st
                 one = found[0] if isinstance(found, tuple) else found
                 assert one is None or 0.0 < one.left_seconds <= ORDER_SECONDS_MAX + 1e-6  # now + a week − now
                 assert one is None or reply is None or one.order.until_ms > clock_ms
+            counts = [set_heard(view, "pull", at, now) for at in ("", host)]
+            found_all = [*counts, *restarts_heard(view, host, now).values(), *sets_of_fleet(view, now).values()]
+            assert all(0.0 < h.left_seconds <= ORDER_SECONDS_MAX for h in found_all if h is not None)
+            assert all(h.order.instances is not None for h in counts if h is not None)
             later = now + ORDER_SECONDS_MAX
+            assert restarts_heard(view, host, later) == {}
+            assert set_heard(view, "pull", host, later) is None
             assert pause_of(view, host, later) is None
             assert maintenance_of(view, host, later) is None
         assert set(in_maintenance(view, now)) <= {about.partition(" ")[2] for about in orders}
     for kept in kept_orders(orders, clock_ms):
         assert kept.order.until_ms > clock_ms
+        assert kept.about not in over(orders, clock_ms)
 
 
 @given(st.dictionaries(ABOUTS, ORDERS.map(written), min_size=1, max_size=5), st.lists(st.floats(0.0, 1e5), max_size=6))
@@ -92,3 +118,18 @@ def test_only_who_heard_the_generation_before_tells_its_orders_again_while_hosts
     assert lost(before, structs.replace(gathers, generation=5)) == {}
     assert lost(before, structs.replace(gathers, generation=3)) == {}
     assert lost(before, structs.replace(gathers, orders={"pause": over})) == {}
+
+
+def test_what_an_order_is_about_is_in_its_name() -> None:
+    assert subject_of(about_pause()) == ("pause", "", "")
+    assert subject_of(about_restart("w1")) == ("restart", "w1", "")
+    assert subject_of(about_set("pull")) == ("set", "", "pull")
+    assert subject_of(about_set("pull", "w1")) == ("set", "w1", "pull")
+    kept = [about_pause("w1"), about_set("w1"), about_set("pull", "w1"), about_restart("w2"), about_restart("w1")]
+    assert abouts_of("w1", dict.fromkeys(kept, "")) == ("pause w1", "restart w1", "set pull w1")
+
+
+def test_a_count_without_a_number_is_no_order() -> None:
+    text = written(FleetOrder(until_ms=2_000_000))
+    assert kept_orders({about_set("pull"): text, about_restart(): text}, 5)[0].kind == "restart"
+    assert len(kept_orders({about_set("pull"): text}, 5)) == 0

@@ -32,7 +32,11 @@ def of(host: str, **changes: object) -> ProcessFacts:
 
 
 def decided(
-    view: FleetView, *beats: ProcessFacts, own: UnitFacts | None = None, place: str = "auto"
+    view: FleetView,
+    *beats: ProcessFacts,
+    own: UnitFacts | None = None,
+    place: str = "auto",
+    handover: bool = False,
 ) -> SchedulerDecision:
     """The decision after a long absence of any scheduler in this host's own readings."""
     absence = AbsenceMemory(at_seconds=9_995.0, absent_seconds=1000.0, redis_run_id="r1")
@@ -40,7 +44,8 @@ def decided(
     units = systemd(scheduler=own) if own is not None else systemd()
     shot = snapshot(rules(place), now=10_000.0, redis=redis, units=units, host=machine(rules(place)))
     tick = structs.replace(tick_of(rules(place), shot), fleet=view)
-    return decide_scheduler(tick, HostMemory(scheduler=absence), within_budget=True)[0]
+    memory = HostMemory(scheduler=absence, scheduler_handover=handover)
+    return decide_scheduler(tick, memory, within_budget=True)[0]
 
 
 def running() -> UnitFacts:
@@ -122,3 +127,10 @@ def test_of_what_can_not_be_read_nothing_is_told() -> None:
     garbled = structs.replace(sidekiq(), processes_complete=False)
     shot = snapshot(rules(), redis=garbled, units=systemd(), host=machine(rules()))
     assert schedulers_elsewhere(tick_of(rules(), shot)) is None
+
+
+def test_one_that_was_stopped_to_be_started_again_is_so_although_the_leader_names_another_host() -> None:
+    """Its host still holds the slot, so the other one waited for this one, and this one for the other."""
+    for holder, handover, starts in (("w1", True, True), ("w1", False, False), ("w2", True, False)):
+        view = structs.replace(fleet_view(slot=Slot(holder=holder), told="there"), scheduler_host="w3")
+        assert decided(view, handover=handover).start == starts

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from fleetd.core.fleet.sizes import RECORD_BYTES_MAX
-from fleetd.core.instances.host_memory import HostMemory, PeoplesOrders, UnitMemory
+from fleetd.core.fleet.view import FleetKnown, RestartKnown
+from fleetd.core.instances.host_memory import HostMemory, PeoplesOrders, Rollout, RolloutPhase, UnitMemory
 from fleetd.core.instances.host_tick import Hold, HostConstraints
 from fleetd.core.instances.lifecycle import Pin
 from fleetd.core.model.decision import InstanceState
@@ -17,13 +18,40 @@ from fleetd.core.model.facts import CodeStamp, Known
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy_tables import Profile, SchedulerPolicy
 from fleetd.core.model.reasons.counts import CoresShort, Paused
-from fleetd.core.model.reasons.units import PinKind
+from fleetd.core.model.reasons.units import PinKind, ReplaceCause
 from fleetd.core.sharing.differences import differences
-from fleetd.core.sharing.report import HostReport, InstanceReport, read, report_of, written
+from fleetd.core.sharing.report import HostReport, InstanceReport, RestartReport, read, report_of, written
 from fleetd.words.reasons import sentence
 from tests.support.builders.hosts import beat, tick, told
 from tests.support.builders.readings import AWAY, MIB, process, systemd, tick_of, unit
 from tests.support.world.ports import policy, strict, weighted
+
+
+def test_how_far_restarts_are_is_told_from_the_rollout_and_not_from_what_was_told_before() -> None:
+    waits, begun = RestartKnown(until_ms=7), RestartKnown(until_ms=9, phase="under_way", total_instances=3)
+    known = FleetKnown(restarts={"restart w1": begun, "restart": waits})
+    rolls = Rollout(
+        cause=ReplaceCause.RESTART,
+        left={InstanceKey(2): "x"},
+        total_instances=3,
+        done_instances=2,
+        since_seconds=0.0,
+        current=InstanceKey(2),
+        order=9,
+    )
+    at = tick("w1", 0, policy(strict()))
+    for rollout, phase, done, current in (
+        (rolls, "under_way", 2, 2),
+        (structs.replace(rolls, phase=RolloutPhase.GIVEN_UP), "given_up", 2, None),
+        (structs.replace(rolls, order=8), "done", 0, None),  # another one's, so ours is over
+        (None, "done", 0, None),  # a reboot has started everything anew
+    ):
+        report = report_of(at, HostMemory(fleet=known, rollout=rollout))
+        assert report.restarts == (
+            RestartReport(until_ms=7, whole=True, phase="waits"),
+            RestartReport(until_ms=9, whole=False, phase=phase, done=done, total=3, at=current),
+        )
+        assert read(written(report), "w1") == report
 
 
 def large(instances: int, queues: int, name: int = 20, profiles: int = 4) -> HostReport:

@@ -6,14 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from fleetd.core.fleet.view import FleetView
+from fleetd.core.fleet.view import FleetView, RestartStopped
 from fleetd.core.instances.host_memory import HostMemory, Rollout
 from fleetd.core.instances.outdated import rolls_elsewhere
 from fleetd.core.model import reasons
 from fleetd.core.model.identity import InstanceKey
-from fleetd.core.sharing.report import HostReport
+from fleetd.core.sharing.fleet_plan import FleetPlan
+from fleetd.core.sharing.report import HostReport, RestartReport
 from fleetd.core.sharing.rolling import Rolls, rolls_of
-from fleetd.core.sharing.rolls import host_that_rolls
+from fleetd.core.sharing.rolls import host_that_rolls, restart_stopped
 from tests.support.builders.fleets import fleet_view
 from tests.support.builders.hosts import host, tick
 
@@ -65,3 +66,15 @@ def test_a_host_waits_for_its_turn() -> None:
     assert waits(planned) == "", "nobody was named yet"
     assert waits(fleet_view()) == "", "none begins without a plan"
     assert waits(fleet_view(), structs.replace(ROLLOUT, done_instances=1)) is None, "what was begun goes on"
+
+
+def test_a_restart_that_one_host_gave_up_stays_so_until_a_later_one_is() -> None:
+    def gave_up(name: str, until_ms: int, *, phase: str = "given_up", whole: bool = True) -> HostReport:
+        return structs.replace(host(name), restarts=(RestartReport(until_ms=until_ms, whole=whole, phase=phase),))
+
+    assert restart_stopped({"a": gave_up("a", 5, phase="done"), "b": gave_up("b", 5, whole=False)}, None) is None
+    first = restart_stopped({"a": gave_up("a", 5, phase="under_way"), "b": gave_up("b", 5)}, None)
+    assert first == RestartStopped(until_ms=5, host="b")
+    plan = FleetPlan(leader="a", restart_stopped=first)
+    assert restart_stopped({"a": gave_up("a", 5, phase="stopped")}, plan) == first
+    assert restart_stopped({"a": gave_up("a", 9)}, plan) == RestartStopped(until_ms=9, host="a")

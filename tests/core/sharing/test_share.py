@@ -20,11 +20,21 @@ def shared(
     previous: FleetPlan | None = None,
     maintenance: frozenset[str] = frozenset(),
     moved: float | None = None,
+    on_all: frozenset[str] = frozenset(),
 ) -> Shares:
     reports = {h.host: h for h in hosts}
     profiles = fleet_profiles(hosts[0].host, reports, maintenance)
     desired = wanted if isinstance(wanted, dict) else {"default": wanted}
-    return share(desired, profiles, reports, previous, maintenance=maintenance, now_seconds=NOW, moved_seconds=moved)
+    return share(
+        desired,
+        profiles,
+        reports,
+        previous,
+        maintenance=maintenance,
+        set_on_all=on_all,
+        now_seconds=NOW,
+        moved_seconds=moved,
+    )
 
 
 def goals(shares: Shares, name: str = "default") -> list[int]:
@@ -275,3 +285,12 @@ def test_no_move_takes_another_queue_s_second_host() -> None:
     assert shared({"default": 2, "mail": 6}, a, b).moved_seconds is None  # a and b serve it
     c = host("c", profile(0, queues=(0, 1)))
     assert goals(shared({"default": 2, "mail": 6}, a, b, c)) == [0, 1, 1]
+
+
+def test_a_person_s_count_for_all_may_be_below_the_min_of_hosts_and_no_other_is() -> None:
+    hosts = host("a", profile(2, low=2)), host("b", profile(2, low=2))
+    assert sum(goals(shared(1, *hosts))) == 4
+    for wanted in (0, 1, 3, 4, 5):
+        assert sum(goals(shared(wanted, *hosts, on_all=frozenset({"default"})))) == wanted
+    pinned = structs.replace(hosts[0], held="paused")
+    assert goals(shared(0, pinned, hosts[1], on_all=frozenset({"default"}))) == [2, 0], "what is held is not moved"

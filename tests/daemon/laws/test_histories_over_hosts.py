@@ -81,3 +81,17 @@ def test_a_scheduler_stopped_by_hand_stays_so_although_the_ledger_is_lost() -> N
     hosts.apply(("flush", 0, 0))
     hosts.fleet.advance(200)
     assert all(rig.machine.scheduler is None for rig in hosts.rigs)
+
+
+def test_a_scheduler_that_is_restarted_comes_back_although_the_leader_would_start_it_elsewhere() -> None:
+    """Its host kept the slot for it, and left the start to the one that was named."""
+    hosts = storm(host(low=1, place="auto"), host(low=2, place="auto"), room=8)
+    hosts.fleet.advance(160)
+    for rig in hosts.rigs:
+        held = holder(hosts)
+        hosts.apply(("restart_host", hosts.rigs.index(held), 0))
+        hosts.fleet.advance(200)
+        assert holder(hosts) is held
+        if rig is hosts.rigs[0]:  # then the other one has it
+            held.machine.freeze(300.0)
+            hosts.fleet.advance(500)

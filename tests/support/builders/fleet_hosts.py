@@ -38,6 +38,7 @@ def three(**changes: object) -> FleetHosts:
         "leader": "w1",
         "scheduler_host": "w1",
         "gathering": None,
+        "several": True,
         "hosts": (
             host("w1", leads=True, scheduler=True, instances=7),
             host("w2", maintenance=True, instances=0, claims_connections=0),

@@ -6,7 +6,15 @@ from collections.abc import Callable, Sequence
 
 from hypothesis import strategies as st
 
-from fleetd.core.fleet.orders import FleetOrder, about_maintenance, about_pause, written
+from fleetd.core.fleet.orders import (
+    RESTART_SECONDS,
+    FleetOrder,
+    about_maintenance,
+    about_pause,
+    about_restart,
+    about_set,
+    written,
+)
 from fleetd.core.instances.orders import ReleaseInstance, SetInstances
 from fleetd.core.model.decision import Step
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
@@ -31,6 +39,7 @@ FLEETD = ("kill_fleetd", "stop_fleetd", *2 * ("start_fleetd",))
 PEOPLE = (
     *("hand_start", "hand_stop", "hand_start_scheduler", "hand_stop_scheduler", *2 * ("set",), "auto"),
     *("pause_fleet", "pause_host", "maintain", "maintain", "end_orders"),
+    *("set_fleet", "set_host", "restart_fleet", "restart_host"),
 )
 WORKERS = ("kill_worker", "kill_scheduler", "surge", "busy", "calm")
 EVERYTHING = (*REDIS, *POSTGRES, *PARTITIONS, *2 * HITS, *HOSTS, *FLEETD, *3 * PEOPLE, *WORKERS)
@@ -310,11 +319,12 @@ class FleetStorm:
         for other in self.rigs:
             self._set(other, 4)
 
-    def _tell_fleet(self, about: str, seconds: float) -> None:
+    def _tell_fleet(self, about: str, seconds: float, instances: int | None = None) -> None:
         """A person's order to the fleet, given on a host that reaches the ledger."""
         ledger = self.fleet.ledger
         if ledger.state is not None and self.shared.redis_up and self.shared.redis_writable:
-            order = FleetOrder(until_ms=ledger.state.clock_ms + round(1000 * seconds), force=True)
+            until_ms = ledger.state.clock_ms + round(1000 * seconds)
+            order = FleetOrder(until_ms=until_ms, force=True, instances=instances)
             ledger.order(about, written(order))
             self.orders[about] = self.shared.now, self.shared.now + 0.9 * seconds
 
@@ -326,6 +336,18 @@ class FleetStorm:
 
     def _maintain(self, rig: HostRig, detail: int) -> None:
         self._tell_fleet(about_maintenance(rig.machine.name), 60.0 + 100 * (detail % 5))
+
+    def _set_fleet(self, rig: HostRig, detail: int) -> None:
+        self._tell_fleet(about_set("default"), 60.0 + 100 * (detail % 5), detail % 7)
+
+    def _set_host(self, rig: HostRig, detail: int) -> None:
+        self._tell_fleet(about_set("default", rig.machine.name), 60.0 + 100 * (detail % 5), detail % 4)
+
+    def _restart_fleet(self, rig: HostRig, detail: int) -> None:
+        self._tell_fleet(about_restart(), RESTART_SECONDS)
+
+    def _restart_host(self, rig: HostRig, detail: int) -> None:
+        self._tell_fleet(about_restart(rig.machine.name), RESTART_SECONDS)
 
     def _end_orders(self, rig: HostRig, detail: int) -> None:
         self.end_orders()

@@ -18,10 +18,12 @@ from fleetd.cli.terminal.output import can_redraw, open_console, redrawn, show
 from fleetd.cli.terminal.safe_text import cleaned
 from fleetd.cli.terminal.symbols import QUIET, STYLES, bar, sign
 from fleetd.core.model.facts import Value
+from fleetd.core.model.hosts import RestartOfFleet
 from fleetd.core.model.identity import InstanceKey, unit_of
 from fleetd.core.model.status import InstanceStatus, Status
-from fleetd.errors import SourceUnavailableError
+from fleetd.errors import FleetdError, SourceUnavailableError
 from fleetd.words.formatting import duration, sentence, times
+from fleetd.words.sharing import restart_words
 
 POLL_SECONDS = 1.0
 #: Give up after this many polls without a new tick. Ticks are a minute apart at most, and fleetd may be restarted.
@@ -55,16 +57,69 @@ class Progress(Value, frozen=True, kw_only=True):
 
 #: Finds an order in a status; None: the status says nothing of it.
 Look = Callable[[Status], Progress | None]
+#: Asks how far an order is, as it would be shown; with a number that changes when there is something new to look at.
+#: Raises SourceUnavailableError if there is no answer.
+Ask = Callable[[bool], tuple[int, Progress | None]]
 
 
-def follow_restart(client: Client) -> int:
-    """Watch a restart to its end; returns the exit status."""
+def follow_restart(client: Client, host: str = "") -> int:
+    """Watch a restart to its end; returns the exit status. `host`: the one that is restarted; "": every one."""
+    several = _is_of_several(client, host)
+    shows = "fleetctl hosts" if several else "fleetctl status"
     return _follow(
         client,
-        _restart_in,
-        absent="fleetd knows of no restart any more: fleetctl status shows what it does",
-        goes_on="The restart goes on; fleetctl status shows how far it is. fleetctl pause holds it after the instance"
+        _fleet_restart(client, host) if several else _in_status(client, _restart_in),
+        absent=f"fleetd knows of no restart any more: {shows} shows what it does",
+        goes_on=f"The restart goes on; {shows} shows how far it is. fleetctl pause holds it after the instance"
         " it is at, fleetctl resume lets it go on.",
+    )
+
+
+def _is_of_several(client: Client, host: str) -> bool:
+    """Whether the restart concerns other hosts than the one that is asked."""
+    try:
+        fleet = client.fleet()
+    except FleetdError:
+        return False
+    return fleet.several and host != fleet.host
+
+
+def _in_status(client: Client, look: Look) -> Ask:
+    def ask(ascii_only: bool) -> tuple[int, Progress | None]:
+        status = client.status()
+        return status.ticks_total, look(cleaned(status, ascii_only=ascii_only))
+
+    return ask
+
+
+def _fleet_restart(client: Client, host: str) -> Ask:
+    """Each answer is a new look: the ledger has what every host told last."""
+    looks = 0
+
+    def ask(ascii_only: bool) -> tuple[int, Progress | None]:
+        nonlocal looks
+        fleet = cleaned(client.fleet(), ascii_only=ascii_only)
+        if fleet.problem:
+            raise SourceUnavailableError(fleet.problem)
+        looks += 1
+        return looks, next((_restart_of(r) for r in fleet.restarts if r.host == host), None)
+
+    return ask
+
+
+def _restart_of(restart: RestartOfFleet) -> Progress:
+    moving = next((h.host for h in restart.hosts if h.phase == "under_way" and h.at_key is not None), "")
+    said = sentence(restart_words(restart))
+    failed = next((h.host for h in restart.hosts if h.phase == "given_up"), "")
+    why = f" fleetctl status on {failed} says why." if failed else ""
+    return Progress(
+        what="restart",
+        done=sum(h.done_instances for h in restart.hosts),
+        total=sum(h.total_instances for h in restart.hosts),
+        unit="instance",
+        stage="" if restart.ended or not moving else f"on {moving}",
+        sentence=f"given up: {said}{why}" if restart.ended == "given_up" else said,
+        ended=restart.ended or None,
     )
 
 
@@ -72,7 +127,7 @@ def follow_drain(client: Client, number: int) -> int:
     """Watch the drain of one instance to its end; returns the exit status."""
     return _follow(
         client,
-        _drain_of(number),
+        _in_status(client, _drain_of(number)),
         absent=f"fleetd knows of no instance {number}",
         goes_on=f"The drain goes on: a quiet instance takes no new jobs. fleetctl status shows it, fleetctl release"
         f" {number} lets fleetd start it again.",
@@ -149,7 +204,7 @@ def _drain_state(found: InstanceStatus) -> tuple[Ended | None, str]:
     return None, sentence(note or f"{jobs} left")
 
 
-def _follow(client: Client, look: Look, *, absent: str, goes_on: str) -> int:
+def _follow(client: Client, ask: Ask, *, absent: str, goes_on: str) -> int:
     console, symbols = open_console()
     page, began_seconds = Page(console.width, symbols), time.monotonic()
     try:
@@ -160,7 +215,7 @@ def _follow(client: Client, look: Look, *, absent: str, goes_on: str) -> int:
                 draw(progress_lines(progress, spent, Page(console.width, symbols)))
 
             tell = tell_bar if can_redraw(console) else _plain_lines(draw)
-            last = _watch(client, look, tell, absent, ascii_only=symbols.ascii_only)
+            last = _watch(client, ask, tell, absent, ascii_only=symbols.ascii_only)
     except KeyboardInterrupt:
         show(console, page.wrap("", goes_on))
         return EXIT_INTERRUPTED
@@ -171,24 +226,23 @@ def _follow(client: Client, look: Look, *, absent: str, goes_on: str) -> int:
 
 
 def _watch(
-    client: Client, look: Look, tell: Callable[[Progress], None], absent: str, *, ascii_only: bool
+    client: Client, ask: Ask, tell: Callable[[Progress], None], absent: str, *, ascii_only: bool
 ) -> Progress | str:
     """Poll until the order has ended; or return why there is nothing to see of it.
 
-    The first status may be from a tick before the order, so only later ticks count.
+    The first answer may be from a tick before the order, so only later ones count.
     """
-    ticks: int | None = None
+    before: int | None = None
     silent_polls = ticks_without = 0
     why = "no tick of it ended"
     while silent_polls < SILENT_POLLS_MAX:
-        status = None
+        number, progress = before, None
         try:
-            status = client.status()
+            number, progress = ask(ascii_only)
         except SourceUnavailableError as error:  # fleetd may be restarting: it keeps the order
             why = str(error)
-        if status is not None and ticks is not None and status.ticks_total != ticks:
+        if before is not None and number != before:
             silent_polls = 0
-            progress = look(cleaned(status, ascii_only=ascii_only))
             ticks_without = ticks_without + 1 if progress is None else 0
             if progress is not None:
                 tell(progress)
@@ -196,7 +250,7 @@ def _watch(
                     return progress
             elif ticks_without >= TICKS_WITHOUT_MAX:
                 return absent
-        ticks = ticks if status is None else status.ticks_total
+        before = number
         silent_polls += 1
         client.sleep(POLL_SECONDS)
     return (

@@ -17,8 +17,10 @@ from fleetd.cli.commands.arguments import complete_host, complete_key, complete_
 from fleetd.cli.terminal.safe_text import printable
 from fleetd.core.fleet.orders import NOTE_CHARACTERS_MAX
 from fleetd.core.instances import orders
-from fleetd.core.instances.orders import DrainInstance, Order, Pause, Restart, Resume
+from fleetd.core.instances.orders import DrainInstance, Order, Pause, Restart, Resume, SetInstances
+from fleetd.core.sharing.fleet_counts import SetHost
 from fleetd.core.sharing.fleet_orders import PauseHost, ResumeHost
+from fleetd.core.sharing.fleet_restarts import RestartHost
 
 EXIT_CODES: Final = """\b
 Exit status:
@@ -44,7 +46,12 @@ _HOST: Final = click.Option(
     help="Only this host, instead of every one of the fleet.",
 )
 #: What concerns every host of the fleet, and the order that concerns one.
-_OF_HOST: Final[dict[type[Order], type[Order]]] = {Pause: PauseHost, Resume: ResumeHost}
+_OF_HOST: Final[dict[type[Order], type[Order]]] = {
+    Pause: PauseHost,
+    Resume: ResumeHost,
+    SetInstances: SetHost,
+    Restart: RestartHost,
+}
 #: What can be watched to its end, and the option that says whether it is.
 _WATCHED: Final[dict[type[Order], click.Option]] = {DrainInstance: _WAIT, Restart: _NO_WAIT}
 
@@ -106,7 +113,7 @@ def _give(order: type[Order], watched: click.Option | None) -> Callable[..., Non
 
             if isinstance(given, DrainInstance):
                 context.exit(follow_drain(client, given.key))
-            context.exit(follow_restart(client))
+            context.exit(follow_restart(client, typed.get("host", "")))
 
     return callback
 

@@ -11,9 +11,9 @@ from fleetd.cli.advice.verdict import Level
 from fleetd.cli.terminal.lines import Column, Lines, Page, table
 from fleetd.cli.terminal.safe_text import cleaned
 from fleetd.cli.terminal.symbols import QUIET, STYLES, sign
-from fleetd.core.model.hosts import FleetHosts, HostOfFleet
+from fleetd.core.model.hosts import FleetHosts, HostOfFleet, OrderOfFleet
 from fleetd.words.formatting import UNKNOWN, capitalised, count, duration, sentence, times
-from fleetd.words.sharing import code_words
+from fleetd.words.sharing import code_words, restart_words
 
 WIDTH_MAX = 140
 #: A host is late once it has been silent for a few ticks; after a minute its work goes to others.
@@ -122,11 +122,28 @@ def _order_lines(fleet: FleetHosts, page: Page) -> Lines:
     lines: Lines = []
     for order in fleet.orders:
         where = order.host or "the whole fleet"
-        end = f"fleetctl maintenance {order.host} --end" if order.kind == "maintenance" else "fleetctl resume"
-        end += f" --host {order.host}" if order.kind == "pause" and order.host else ""
-        said = f"{where}: {order.sentence}; {duration(order.seconds_left)} left, {end} ends it"
-        lines += page.item(Level.WARN, sentence(capitalised(said) if not order.host else said))
+        if order.kind == "restart":
+            said, level = f"{where}: {order.sentence}; {_restart_said(order, fleet)}", Level.MOVING
+        else:
+            said, level = (
+                f"{where}: {order.sentence}; {duration(order.seconds_left)} left, {_ends(order)} ends it",
+                Level.WARN,
+            )
+        lines += page.item(level, sentence(capitalised(said) if not order.host else said))
     return lines
+
+
+def _ends(order: OrderOfFleet) -> str:
+    """The command that ends an order early."""
+    if order.kind == "maintenance":
+        return f"fleetctl maintenance {order.host} --end"
+    command = f"set {order.profile} auto" if order.kind == "set" else "resume"
+    return f"fleetctl {command}{f' --host {order.host}' if order.host else ''}"
+
+
+def _restart_said(order: OrderOfFleet, fleet: FleetHosts) -> str:
+    found = next((r for r in fleet.restarts if r.host == order.host and r.profile == order.profile), None)
+    return "fleetctl pause holds it" if found is None else restart_words(found)
 
 
 def maintenance_screen(fleet: FleetHosts, page: Page) -> Lines:

@@ -11,7 +11,15 @@ from fleetd.cli.advice.verdict import Level, change_words, clamp_level, profile_
 from fleetd.cli.terminal.lines import NBSP, Lines, Page, columns, right
 from fleetd.cli.terminal.symbols import PIN_STYLE, QUIET, STYLES, Symbols, bar, sign
 from fleetd.core.model.identity import InstanceKey, unit_of
-from fleetd.core.model.status import ClampStatus, InstanceStatus, OverrideStatus, ProfileStatus, RolloutStatus, Status
+from fleetd.core.model.status import (
+    ON_ALL,
+    ClampStatus,
+    InstanceStatus,
+    OverrideStatus,
+    ProfileStatus,
+    RolloutStatus,
+    Status,
+)
 from fleetd.words.formatting import count, duration, numbers, sentence, size
 
 
@@ -173,7 +181,7 @@ def people_lines(status: Status, page: Page) -> Lines:
         row = Text("; ").join(_order(o) for o in orders if o.kind != "pin" or o.what not in noted)
         return lines + (page.labelled("Orders", row) if row else [])
     for order in orders:
-        body = _order(order).append(f"{NBSP} {_ended_by(order).replace(' ', NBSP)}", QUIET)
+        body = _order(order).append(f"{NBSP} {_ended_by(order, status).replace(' ', NBSP)}", QUIET)
         lines += page.labelled("Orders" if order is orders[0] else "", body)
     return lines
 
@@ -199,8 +207,12 @@ def _order(order: OverrideStatus) -> Text:
     return Text.assemble((order.what, "bold"), f" {said}")
 
 
-def _ended_by(order: OverrideStatus) -> str:
-    """The command that ends an order early."""
+def _ended_by(order: OverrideStatus, status: Status) -> str:
+    """The command that ends an order early. With several hosts a count of this one alone is ended for this one."""
     if order.kind == "pin":
         return f"fleetctl release {order.what.removeprefix('@')}"
-    return "fleetctl resume" if order.kind == "pause" else f"fleetctl set {order.what} auto"
+    if order.kind == "pause":
+        return "fleetctl resume"
+    several = status.fleet is not None and len(status.fleet.hosts) > 1
+    alone = several and not order.what.endswith(ON_ALL)
+    return f"fleetctl set {order.what.removesuffix(ON_ALL)} auto{f' --host {status.host}' if alone else ''}"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 
 from fleetd.core.demand.needed import Needed
+from fleetd.core.fleet.orders import set_heard
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamps
@@ -88,13 +89,17 @@ def desired_instances(
         elif constraints.maintenance is not None:
             desired[name] = _left(tick, profile, needed, running, clamps)
         elif name in constraints.set_instances:
-            wanted = reasons.SetByPeople(instances=constraints.set_instances[name], person=constraints.set_by.get(name))
+            wanted = reasons.SetByPeople(
+                instances=constraints.set_instances[name],
+                person=constraints.set_by.get(name),
+                whole=name in constraints.set_on_all,
+            )
             desired[name] = _as_set(profile, needed, running, wanted, clamps)
         elif tick.policy.observes:  # nothing of its own accord but the replacement of what was let go first
             desired[name] = running + (constraints.unavailable_in == name)
         elif needed is None:
             clamps.add(reasons.LatencyUnknown(), name)
-            desired[name] = _Count(profile, running, running, clamps).at_least_min().count
+            desired[name] = _Count(profile, running, running, clamps).at_least_min(_least(tick, profile)).count
         elif not tick.fleet.alone:
             desired[name] = _as_planned(tick, profile, needed, running, clamps)
         else:
@@ -104,11 +109,14 @@ def desired_instances(
 
 
 def _as_planned(tick: HostTick, profile: Profile, needed: Needed, running: int, clamps: Clamps) -> int:
-    """What the leader wants here. Without its plan only `min` is restored (law 3)."""
+    """What the leader wants here. Without its plan only `min` is restored (law 3).
+
+    Law 6: less than `min` where a person set how many all hosts are to have together.
+    """
     share, leader = (tick.fleet.shares or {}).get(profile.name), tick.fleet.leader
     before = needed.instances[profile.name]
     if share is None:
-        after = max(running, profile.min_instances)
+        after = max(running, _least(tick, profile))
         reply = tick.fleet.reply
         why: reasons.ClampReason = reasons.PlanMissing(leader=leader)
         if reply is not None and reply.gathering is not None:
@@ -117,11 +125,19 @@ def _as_planned(tick: HostTick, profile: Profile, needed: Needed, running: int, 
         return after
     for clamp in share.clamps:
         clamps.add(clamp.reason, profile.name, before=clamp.before_instances, after=clamp.after_instances)
-    after, planned = min(max(share.desired_instances, profile.min_instances), profile.max_instances), share
+    is_set = any(isinstance(c.reason, reasons.SetByPeople) and c.reason.whole for c in share.clamps)
+    low = 0 if is_set else profile.min_instances
+    after, planned = min(max(share.desired_instances, low), profile.max_instances), share
     if after != planned.desired_instances:
         why = reasons.PlannedByLeader(leader=leader)
         clamps.add(why, profile.name, before=planned.desired_instances, after=after)
     return after
+
+
+def _least(tick: HostTick, profile: Profile) -> int:
+    """What this host starts without a plan: `min`, unless a person wants fewer on all hosts together."""
+    on_all = set_heard(tick.fleet, profile.name, "", tick.now_seconds)
+    return profile.min_instances if on_all is None else min(profile.min_instances, on_all.order.instances or 0)
 
 
 def _left(tick: HostTick, profile: Profile, needed: Needed | None, running: int, clamps: Clamps) -> int:
@@ -202,8 +218,9 @@ class _Count:
         after = min(self.running, max(roomy, started_again))
         return self._becomes(after, reasons.ShrinksByTheMean(tolerance=pace.tolerance))
 
-    def at_least_min(self) -> _Count:
-        low = self.profile.min_instances
+    def at_least_min(self, low: int | None = None) -> _Count:
+        """`low`: where it is not the profile's min."""
+        low = self.profile.min_instances if low is None else low
         return self._becomes(max(self.count, low), reasons.AtMin(min_instances=low))
 
     def at_most_max(self) -> _Count:

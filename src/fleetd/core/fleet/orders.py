@@ -1,4 +1,4 @@
-"""People's orders to a fleet, as the ledger keeps them: pauses, and hosts in maintenance.
+"""People's orders to a fleet, as the ledger keeps them: pauses, hosts in maintenance, counts of a profile, restarts.
 
 Law 6: every host obeys what it heard last, also while Redis is away. Law 7: each order ends by itself, by the fleet
 clock and on each host by its own, whichever says so first. What can't be read, because no fleetd wrote it, is no order.
@@ -19,18 +19,26 @@ from fleetd.core.model.person import Person
 
 #: No order lasts longer than a week.
 ORDER_SECONDS_MAX = 7 * 86400.0
+#: A restart is begun by hosts that hear of it within this time. What has begun goes on.
+RESTART_SECONDS = 86400.0
 NOTE_CHARACTERS_MAX = 200
 
-_PAUSE, _MAINTENANCE = "pause", "maintenance"
+_PAUSE, _MAINTENANCE, _SET, _RESTART = "pause", "maintenance", "set", "restart"
 
 
 class FleetOrder(Value, frozen=True, kw_only=True, omit_defaults=True):
-    """A person's order to the fleet or to one of its hosts. `force`: also if no other host serves (maintenance)."""
+    """A person's order to the fleet or to one of its hosts.
+
+    `force`: also if no other host serves (maintenance). `instances`: of a set. `profile`: of a restart; "": of all. A
+    restart is known by its end, which RESTART_SECONDS after it was ordered is no other's.
+    """
 
     until_ms: Annotated[int, Meta(ge=0, le=2**53)]  # by the fleet clock
     note: Annotated[str, Meta(max_length=NOTE_CHARACTERS_MAX)] | None = None  # what the person wrote
     person: Person | None = None
     force: bool = False
+    instances: Annotated[int, Meta(ge=0, le=2**20)] | None = None
+    profile: Annotated[str, Meta(max_length=64)] = ""
 
 
 class OrderHeard(Value, frozen=True, kw_only=True):
@@ -49,6 +57,16 @@ def about_maintenance(host: str) -> str:
     return f"{_MAINTENANCE} {host}"
 
 
+def about_set(profile: str, host: str = "") -> str:
+    """The name of a count for a profile; "": of all hosts together."""
+    return f"{_SET} {profile} {host}".rstrip()
+
+
+def about_restart(host: str = "") -> str:
+    """The name of a restart; "": of all hosts."""
+    return f"{_RESTART} {host}".rstrip()
+
+
 def written(order: FleetOrder) -> str:
     return msgspec.json.encode(order).decode()
 
@@ -62,7 +80,7 @@ def read(text: str) -> FleetOrder | None:
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError):
         return None
     names = () if order.person is None else (order.person.user, order.person.login)
-    shown = [order.note or "", *names]  # to people, as it is
+    shown = [order.note or "", order.profile, *names]  # to people, as it is
     return order if all(text.isprintable() and len(text) <= NOTE_CHARACTERS_MAX for text in shown) else None
 
 
@@ -117,6 +135,35 @@ def in_maintenance(view: FleetView, now_seconds: float) -> dict[str, OrderHeard]
     return {name: heard for name, heard in found.items() if heard is not None}
 
 
+def set_heard(view: FleetView, profile: str, host: str, now_seconds: float) -> OrderHeard | None:
+    """The count that a person wants of a profile on a host; host "": on all of them together. None: no such order."""
+    heard = _heard(view, about_set(profile, host), now_seconds)
+    return heard if heard is not None and heard.order.instances is not None else None
+
+
+def sets_of_fleet(view: FleetView, now_seconds: float) -> dict[str, OrderHeard]:
+    """By profile, as whoever ordered calls it: what people want of it on all hosts together."""
+    subjects = map(subject_of, view.known.orders)
+    names = sorted(profile for kind, host, profile in subjects if kind == _SET and not host)
+    found = {name: set_heard(view, name, "", now_seconds) for name in names}
+    return {name: heard for name, heard in found.items() if heard is not None}
+
+
+def restarts_heard(view: FleetView, host: str, now_seconds: float) -> dict[str, OrderHeard]:
+    """By its name: the restarts that concern this host."""
+    found = {about: _heard(view, about, now_seconds) for about in (about_restart(), about_restart(host))}
+    return {about: heard for about, heard in found.items() if heard is not None}
+
+
+def subject_of(about: str) -> tuple[str, str, str]:
+    """What an order is about: its kind, the host ("": all) and the profile ("": of all, or of none)."""
+    kind, _, rest = about.partition(" ")
+    if kind != _SET:
+        return kind, rest, ""
+    profile, _, host = rest.partition(" ")
+    return kind, host, profile
+
+
 def _heard(view: FleetView, about: str, now_seconds: float) -> OrderHeard | None:
     known = view.known
     if not view.shared or about not in known.orders:
@@ -131,10 +178,12 @@ def _heard(view: FleetView, about: str, now_seconds: float) -> OrderHeard | None
 
 
 class KeptOrder(Value, frozen=True, kw_only=True):
-    """An order as the ledger keeps it. `host`: "": of the whole fleet."""
+    """An order as the ledger keeps it. `host`: "": of the whole fleet. `profile`: "": of all, or of none."""
 
+    about: str
     kind: str
     host: str
+    profile: str
     order: FleetOrder
 
 
@@ -142,13 +191,20 @@ def kept_orders(orders: dict[str, str], clock_ms: int) -> tuple[KeptOrder, ...]:
     """Those that are not over yet."""
     found = []
     for about, text in sorted(orders.items()):
-        kind, _, host = about.partition(" ")
-        order = read(text) if kind in (_PAUSE, _MAINTENANCE) else None
-        if order is not None and order.until_ms > clock_ms:
-            found.append(KeptOrder(kind=kind, host=host, order=order))
+        kind, host, profile = subject_of(about)
+        order = read(text) if kind in (_PAUSE, _MAINTENANCE, _SET, _RESTART) else None
+        if order is None or order.until_ms <= clock_ms or (kind == _SET and order.instances is None):
+            continue
+        found.append(KeptOrder(about=about, kind=kind, host=host, profile=profile or order.profile, order=order))
     return tuple(found)
 
 
-def abouts_of(host: str) -> tuple[str, ...]:
+def over(orders: dict[str, str], clock_ms: int) -> tuple[str, ...]:
+    """What the ledger still keeps although it has ended."""
+    kept = {about: read(text) for about, text in orders.items()}
+    return tuple(sorted(about for about, order in kept.items() if order is not None and order.until_ms <= clock_ms))
+
+
+def abouts_of(host: str, orders: dict[str, str]) -> tuple[str, ...]:
     """Under which names orders about this host are kept."""
-    return about_pause(host), about_maintenance(host)
+    return tuple(about for about in sorted(orders) if subject_of(about)[1] == host)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, structs
 
@@ -14,6 +14,22 @@ from fleetd.core.model.decision import Clamp
 from fleetd.core.model.facts import QueueFacts, Value
 from fleetd.core.model.reasons.base import ConnectionSource
 from fleetd.core.model.reasons.sharing import SettingDiffers
+
+
+class RestartKnown(Value, frozen=True, kw_only=True):
+    """What this host made of a restart that it heard of. waits: not begun yet. stopped: it failed on another host."""
+
+    until_ms: int  # which restart it is (orders.py)
+    phase: Literal["waits", "under_way", "done", "given_up", "stopped"] = "waits"
+    done_instances: int = 0
+    total_instances: int = 0  # 0: nothing here was older than the order
+
+
+class RestartStopped(Value, frozen=True, kw_only=True):
+    """A restart of all hosts that was given up on one of them, so the others end it too."""
+
+    until_ms: int
+    host: str
 
 
 class FleetKnown(Value, frozen=True, kw_only=True):
@@ -31,6 +47,7 @@ class FleetKnown(Value, frozen=True, kw_only=True):
     #: By what each order is about: when it is over by this host's own clock (orders.py); of which boot that clock is.
     orders_until: dict[str, float] = {}
     orders_boot_id: str = ""
+    restarts: dict[str, RestartKnown] = {}  # by the order's name: what was made of it; outlives a reboot
     planned: Planned | None = None
 
     def heard(self, reply: BeatReply) -> FleetKnown:
@@ -42,6 +59,7 @@ class FleetKnown(Value, frozen=True, kw_only=True):
                 orders=self.orders,
                 orders_until=self.orders_until,
                 orders_boot_id=self.orders_boot_id,
+                restarts=self.restarts,
                 sources=self.sources,
             )
         else:
@@ -108,6 +126,7 @@ class FleetView(Value, frozen=True, kw_only=True):
     shares: dict[str, Share] | None = None  # by profile, from the leader's plan; None: there is none that is valid
     rolls_host: str | None = None  # which may replace instances; None: the leader names nobody
     queues: dict[str, QueueTold] = {}  # from the leader's plan
+    restart_stopped: RestartStopped | None = None  # None: no restart of all hosts was given up
     scheduler_host: str | None = None  # which the leader names for a scheduler that is missing; None: nobody
     differences: tuple[SettingDiffers, ...] = ()  # settings in which hosts differ from the leader, by its plan
 

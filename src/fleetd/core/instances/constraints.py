@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from fleetd.core.fleet.orders import OrderHeard, maintenance_of, pause_of
+from fleetd.core.fleet.orders import OrderHeard, maintenance_of, pause_of, set_heard
 from fleetd.core.instances.host_memory import HostMemory, Shortage
 from fleetd.core.instances.host_tick import Hold, HostConstraints, HostTick
 from fleetd.core.instances.lifecycle import InstanceView
@@ -20,6 +20,7 @@ from fleetd.core.model import reasons
 from fleetd.core.model.facts import HostFacts
 from fleetd.core.model.heartbeats import other_hosts
 from fleetd.core.model.identity import SCHEDULER_UNIT, TEMPLATE_UNIT
+from fleetd.core.model.person import Person
 from fleetd.core.model.policy_tables import Policy
 
 #: How long memory is short before the least important instance is shed, and how long until the next one.
@@ -37,8 +38,8 @@ _BEFORE = "before"
 
 def constraints_of(tick: HostTick, memory: HostMemory) -> HostConstraints:
     """The constraints of this tick. `memory` must already include it."""
-    now, people, rollout = tick.now_seconds, memory.people, memory.rollout_under_way
-    sets = {name: people.set_instances(name, now) for name in people.sets}
+    now, rollout = tick.now_seconds, memory.rollout_under_way
+    sets = _sets(tick, memory)
     unavailable = rollout.unavailable_in if rollout is not None else None
     ended = rollout is not None and rollout.current is None
     maintained = maintenance_of(tick.fleet, tick.policy.host, now)
@@ -46,8 +47,8 @@ def constraints_of(tick: HostTick, memory: HostMemory) -> HostConstraints:
         holds=_holds(tick, memory),
         maintenance=None if maintained is None else _maintenance(tick, maintained),
         last_may_go=maintained is not None and maintained.order.force,
-        set_instances={name: kept.instances for name, kept in sets.items() if kept is not None},
-        set_by={name: kept.person for name, kept in sets.items() if kept is not None and kept.person is not None},
+        set_instances={name: count for name, (count, _) in sets.items()},
+        set_by={name: person for name, (_, person) in sets.items() if person is not None},
         grown_bytes={p.name: memory.grown_bytes(tick.policy, p.name) for p in tick.policy.profiles},
         boot_seconds=memory.boot_seconds,
         refusal=_refusal(tick, memory.shortage),
@@ -57,6 +58,26 @@ def constraints_of(tick: HostTick, memory: HostMemory) -> HostConstraints:
         unavailable_in=unavailable,
         replacement_due_in=unavailable if ended else None,
     )
+
+
+def _sets(tick: HostTick, memory: HostMemory) -> dict[str, tuple[int, Person | None]]:
+    """By profile: how many a person wants on this host, and who.
+
+    What was ordered here without the ledger comes before what the ledger keeps; sharing/heard_orders.py forgets it once
+    a later order is heard. What all hosts are to have together concerns this one alone only where there is no other.
+    """
+    now, view, host = tick.now_seconds, tick.fleet, tick.policy.host
+    found: dict[str, tuple[int, Person | None]] = {}
+    for profile in tick.policy.profiles:
+        local = memory.people.set_instances(profile.name, now)
+        heard = set_heard(view, profile.name, host, now)
+        if heard is None and view.alone:
+            heard = set_heard(view, profile.name, "", now)
+        if local is not None:
+            found[profile.name] = local.instances, local.person
+        elif heard is not None and heard.order.instances is not None:
+            found[profile.name] = min(heard.order.instances, profile.max_instances), heard.order.person
+    return found
 
 
 def _maintenance(tick: HostTick, heard: OrderHeard) -> Hold:

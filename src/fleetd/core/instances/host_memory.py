@@ -153,6 +153,7 @@ class Rollout(Value, frozen=True, kw_only=True):
     code_before: str = ""  # Mastodon's code that was accepted before a restart, and is again if that is given up
     shipped_before: dict[str, str] | None = None  # likewise: the installed units
     person: Person | None = None  # who ordered a restart
+    order: int = 0  # which order of the fleet's began it (RestartKnown.until_ms); 0: none
     waits: reasons.RolloutWait | None = None  # what it does or waits for, or why it was given up
     phase: RolloutPhase = RolloutPhase.UNDER_WAY
     ended_seconds: float = 0.0

@@ -36,6 +36,7 @@ class HostConstraints(Value, frozen=True, kw_only=True):
     last_may_go: bool = False  # in maintenance, and a person said that it goes even if no other host serves
     set_instances: dict[str, int] = {}  # by profile: as many as a person wants
     set_by: dict[str, Person] = {}  # by profile: who wants that
+    set_on_all: frozenset[str] = frozenset()  # profiles of which a person set how many all hosts have together
     grown_bytes: dict[str, int] = {}  # by profile: what one instance grows to
     boot_seconds: dict[str, float] = {}  # by profile: learnt
     refusal: reasons.ClampReason | None = None  # why nothing is added above min

@@ -34,8 +34,18 @@ _NO_SYSTEMD = "systemd can't be read now, so it is not known what runs: try agai
 class Situation:
     """What an order is judged by: the last tick with the present policy, the present memory, and who gives it."""
 
-    def __init__(self, tick: HostTick, memory: HostMemory, now_seconds: float, person: Person | None = None) -> None:
+    def __init__(
+        self,
+        tick: HostTick,
+        memory: HostMemory,
+        now_seconds: float,
+        person: Person | None = None,
+        *,
+        ordered_ago_seconds: float = 0.0,
+    ) -> None:
+        """`ordered_ago_seconds`: how long ago the order was given, where the ledger brought it."""
         self.person = person
+        self.ordered_ago_seconds = ordered_ago_seconds
         self.tick = tick
         self.policy = tick.policy
         self.memory = memory
@@ -95,6 +105,10 @@ class Situation:
                 f"{unfit.unit} ({unfit.file}) is not fleetd's, so it is left alone: fleetctl status"
             )
         return view
+
+    def is_newer(self, view: InstanceView) -> bool:
+        """Whether this instance was started after the order was given."""
+        return view.unit is not None and view.unit.state_age_seconds < self.ordered_ago_seconds
 
     def drains(self, view: InstanceView) -> bool:
         return view.key in self.memory.drains or view.state == InstanceState.STOPPING
@@ -200,7 +214,7 @@ def _as_they_are(now: Situation, memory: HostMemory, kept: Iterable[InstanceView
 
 
 class SetInstances(Order, frozen=True, kw_only=True):
-    """Run N instances of PROFILE for a while. With auto, its queues decide again.
+    """Run N instances of PROFILE for a while, on all hosts together. With auto, its queues decide again.
 
     There may be fewer if the database's connections or the host's memory don't allow N; fleetctl status says so.
     """
@@ -208,7 +222,8 @@ class SetInstances(Order, frozen=True, kw_only=True):
     command = "set"
     summary = "Run a fixed number of instances of a profile, whatever its queues need."
     examples = (
-        "fleetctl set default-first 6 --for 1h      before an announcement",
+        "fleetctl set default-first 6 --for 1h      before an announcement; the hosts share them out",
+        "fleetctl set default-first 2 --host w2     on one host of several; the others go on as before",
         "fleetctl set pull-first 0 --for 30m        give its connections to others",
         "fleetctl set pull-first auto               its queues decide again, before the time is over",
     )
@@ -294,7 +309,7 @@ class ReleaseInstance(Order, frozen=True, kw_only=True):
             key=key,
             is_drained=quiet,
             forgotten_failures=count,
-            profile_set=now.people.set_instances(view.profile or "", now.now) is not None,
+            profile_set=view.profile in now.tick.constraints.set_instances,
         )
         return now.memory.with_pins(pins).with_released((key,)), reply
 
@@ -347,8 +362,9 @@ class DrainInstance(Order, frozen=True, kw_only=True):
 class Restart(Order, frozen=True, kw_only=True):
     """Replace every running instance of PROFILE, or of all profiles, and show the progress.
 
-    They are drained and replaced one at a time, so that never more than one is missing. Ctrl-C ends only the
-    watching: fleetctl pause holds the restart, fleetctl resume lets it go on.
+    They are drained and replaced one at a time, on one host after the other, so that never more than one is missing. If
+    a replacement does not come up on one host, the others are left as they are. Ctrl-C ends only the watching: fleetctl
+    pause holds the restart, fleetctl resume lets it go on.
     """
 
     command = "restart"
@@ -356,6 +372,7 @@ class Restart(Order, frozen=True, kw_only=True):
     examples = (
         "fleetctl restart                    everything, the scheduler last; after an upgrade of Mastodon",
         "fleetctl restart default-first      one profile",
+        "fleetctl restart --host w2          one host of several",
         "fleetctl restart --no-wait          fleetctl status shows the progress",
     )
     profile: str = ""  # "": of all, the scheduler's too
@@ -375,12 +392,14 @@ class Restart(Order, frozen=True, kw_only=True):
         if fit and not meant:
             raise OrderRefusedError("they are masked, so systemd would not start them again: systemctl unmask first")
         chosen = [v for v in meant if v.is_present and not v.quiet and v.key not in now.memory.drains]
+        chosen = [v for v in chosen if not now.is_newer(v)]
         if rollout is not None and restarts and not upgraded:
             return now.memory, _goes_on(now, rollout, chosen)
         if not chosen:
             stopped = now.memory.target.stopped_seconds is not None
             start = f"; to start them: systemctl start {TARGET_UNIT}" if stopped else ""
-            raise OrderRefusedError(f"no instance of {self.profile or 'any profile'} runs: nothing to restart{start}")
+            runs = "was running when that was ordered" if now.ordered_ago_seconds else "runs"
+            raise OrderRefusedError(f"no instance of {self.profile or 'any profile'} {runs}: nothing to restart{start}")
         # A person who restarts has fixed what failed, and accepts Mastodon's code as it is on disk.
         failed = tuple(v.key for v in meant if v.key in now.memory.units.failures)
         pins = {k: p for k, p in now.people.pins.items() if k not in {v.key for v in chosen}}

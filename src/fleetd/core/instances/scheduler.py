@@ -78,7 +78,7 @@ def decide_scheduler(
     own, process = tick.view(SCHEDULER), _own_process(tick)
     absence = remember_absence(tick, memory.scheduler, own, process)
     decision = _decide(tick, own, process, absence, memory, within_budget=within_budget)
-    decision = _by_the_slot(tick, own, decision)
+    decision = _by_the_slot(tick, own, memory, decision)
     unfit = memory.unfit(SCHEDULER)
     if unfit is not None and (decision.start or decision.surplus is not None):
         left_alone = reasons.SchedulerUnitUnfit(file=unfit.file)
@@ -220,7 +220,9 @@ def _too_early(own: InstanceView, absent_seconds: float, needed_seconds: float) 
     return SchedulerDecision(state=absent, live_processes=0)
 
 
-def _by_the_slot(tick: HostTick, own: InstanceView | None, decision: SchedulerDecision) -> SchedulerDecision:
+def _by_the_slot(
+    tick: HostTick, own: InstanceView | None, memory: HostMemory, decision: SchedulerDecision
+) -> SchedulerDecision:
     """The decision within the fleet: ours ends if another host's holds the slot, and starts only if it may."""
     fleet, policy = tick.fleet, tick.policy
     slot, reply = fleet.slot, fleet.settled
@@ -244,7 +246,9 @@ def _by_the_slot(tick: HostTick, own: InstanceView | None, decision: SchedulerDe
         here=belongs_here(tick),
         takeover_ms=round(1000 * policy.scheduler.takeover_seconds),
     )
-    if wait == 0 and fleet.scheduler_host in (None, policy.host):
+    # The slot of one that was stopped to be started again stays here, so nobody else could start one.
+    again = memory.scheduler_handover and slot.holder == policy.host and tick.constraints.maintenance is None
+    if wait == 0 and (again or fleet.scheduler_host in (None, policy.host)):
         return decision
     if wait == 0:
         placed = reasons.SchedulerPlaced(host=fleet.scheduler_host or "", leader=fleet.leader)

@@ -207,11 +207,15 @@ class HoldStatus(Value, frozen=True, kw_only=True):
     seconds_left: float | None = None  # None: until somebody acts
 
 
+#: Follows the profile in `what` of a count that all hosts have together.
+ON_ALL = " on all hosts"
+
+
 class OverrideStatus(Value, frozen=True, kw_only=True):
     """A person's order in force; each one expires (law 7)."""
 
     kind: Literal["pause", "maintenance", "set", "pin"]
-    what: str  # "fleet", "all hosts", a profile's name, "@3" or "scheduler"
+    what: str  # "fleet", "all hosts", a profile's name, the same and ON_ALL, "@3" or "scheduler"
     sentence: str  # "stopped by hand", "4 instances", the reason of a pause
     seconds_left: float
 

@@ -8,77 +8,18 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from fleetd.core.fleet.orders import (
-    ORDER_SECONDS_MAX,
-    FleetOrder,
-    about_maintenance,
-    about_pause,
-    abouts_of,
-    kept_orders,
-    written,
-)
-from fleetd.core.fleet.state import Entry, LedgerState
+from fleetd.core.fleet.orders import ORDER_SECONDS_MAX, about_maintenance, about_pause, abouts_of, subject_of
+from fleetd.core.fleet.view import FleetView
 from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.instances.orders import ORDERS as HOST_ORDERS
-from fleetd.core.instances.orders import Order, Pause, Resume, Situation
+from fleetd.core.instances.orders import Order, Pause, Restart, Resume, SetInstances, Situation
 from fleetd.core.model import reasons
-from fleetd.core.model.facts import Value
-from fleetd.core.model.person import Person
-from fleetd.core.sharing.report import OBSERVES, read
+from fleetd.core.sharing.fleet_counts import SetHost, counted
+from fleetd.core.sharing.fleet_restarts import RestartFleet, RestartHost
+from fleetd.core.sharing.fleet_situation import BEATS_MS, FleetSituation, LedgerChanges, OrderToFleet, refuse_others
+from fleetd.core.sharing.report import read
 from fleetd.errors import OrderRefusedError
-
-#: A host that is silent for less is there, or may be.
-BEATS_MS = 60_000
-
-
-class LedgerChanges(Value, frozen=True, kw_only=True):
-    """What to write, in this order: orders by what they are about (None: it ends), then a host to forget."""
-
-    reply: reasons.Reply
-    writes: tuple[tuple[str, str | None], ...] = ()
-    forget: str = ""
-
-
-class FleetSituation(Situation):
-    """What an order to the fleet is judged by: this host's situation, and the ledger as just read."""
-
-    def __init__(
-        self, tick: HostTick, memory: HostMemory, now_seconds: float, person: Person | None, state: LedgerState
-    ) -> None:
-        super().__init__(tick, memory, now_seconds, person)
-        self.state = state
-        self.kept = kept_orders(state.orders, state.clock_ms)
-
-    def host(self, name: str) -> Entry:
-        entry = self.state.hosts.get(name)
-        if entry is None:
-            known = ", ".join(sorted(self.state.hosts)[:20])
-            raise OrderRefusedError(f"no host of this fleet is called {name[:64]!r}; there are: {known}")
-        return entry
-
-    def silent_ms(self, entry: Entry) -> int:
-        return max(0, self.state.clock_ms - entry.beat_ms)
-
-    def order(self, for_seconds: float, note: str | None, *, force: bool = False) -> str:
-        until = self.state.clock_ms + round(1000 * for_seconds)
-        return written(FleetOrder(until_ms=until, note=note, person=self.person, force=force))
-
-    def paused_hosts(self) -> tuple[str, ...]:
-        """Whose pauses the ledger keeps; "": that of all."""
-        return tuple(kept.host for kept in self.kept if kept.kind == "pause")
-
-    def serving_besides(self, host: str) -> tuple[str, ...]:
-        """The other hosts that run workers, or may, and are not to be left."""
-        leaving = {kept.host for kept in self.kept if kept.kind == "maintenance"} | {host}
-        found = []
-        for name, entry in sorted(self.state.hosts.items()):
-            report = read(entry.record, name)
-            if name in leaving or entry.gone or self.silent_ms(entry) >= BEATS_MS or report is None:
-                continue
-            if report.held != OBSERVES and any(p.max_instances for p in report.profiles):
-                found.append(name)
-        return tuple(found)
 
 
 class PauseHost(Order, frozen=True, kw_only=True):
@@ -91,7 +32,7 @@ class PauseHost(Order, frozen=True, kw_only=True):
     reason: str = ""
 
     def obey(self, now: Situation) -> tuple[HostMemory, reasons.Reply]:
-        _refuse_others(self.host, now)
+        refuse_others(self.host, now)
         return Pause(for_seconds=self.for_seconds, reason=self.reason).obey(now)
 
 
@@ -103,27 +44,8 @@ class ResumeHost(Order, frozen=True, kw_only=True):
     host: str
 
     def obey(self, now: Situation) -> tuple[HostMemory, reasons.Reply]:
-        _refuse_others(self.host, now)
+        refuse_others(self.host, now)
         return Resume().obey(now)
-
-
-def _refuse_others(host: str, now: Situation) -> None:
-    if host != now.policy.host:
-        raise OrderRefusedError(f"this host ({now.policy.host}) shares no fleet with a host {host[:64]!r}")
-
-
-class OrderToFleet(Order, frozen=True, kw_only=True):
-    """Base of the orders that only several hosts have."""
-
-    def obey(self, now: Situation) -> tuple[HostMemory, reasons.Reply]:
-        raise OrderRefusedError(
-            f'this host ({now.policy.host}) shares no ledger with others: fleet.ledger is "local", or its Redis user '
-            "may not write there"
-        )
-
-    def judge(self, now: FleetSituation) -> LedgerChanges:
-        """What it changes. Raises OrderRefusedError."""
-        raise NotImplementedError
 
 
 class PauseFleet(OrderToFleet, frozen=True, kw_only=True):
@@ -231,7 +153,7 @@ class ForgetHost(OrderToFleet, frozen=True, kw_only=True):
         for own in state.claims.get(self.host, {}).values():
             for source, connections in own.items():
                 claims[source] = claims.get(source, 0) + connections
-        ended = tuple((about, None) for about in abouts_of(self.host) if about in state.orders)
+        ended = tuple((about, None) for about in abouts_of(self.host, state.orders))
         return LedgerChanges(
             forget=self.host,
             writes=ended,
@@ -246,14 +168,16 @@ class ForgetHost(OrderToFleet, frozen=True, kw_only=True):
         )
 
 
+#: The orders that --host gives to one host of several.
+ToHost = PauseHost | ResumeHost | SetHost | RestartHost
+
+
 def to_fleet(order: Order, tick: HostTick) -> OrderToFleet | None:
-    """The order as one to the fleet; None: it concerns this host alone."""
-    view = tick.fleet
-    if not view.shared:
+    """The order as one to the fleet; None: it concerns this host alone. Raises OrderRefusedError."""
+    view, own = tick.fleet, is_own(order, tick.policy.host)
+    if not view.shared or (isinstance(order, RestartHost) and own):
         return None
-    here = isinstance(order, Pause | Resume)
-    here = here or (isinstance(order, PauseHost | ResumeHost) and order.host == tick.policy.host)
-    if view.alone and here:
+    if view.alone and (own or not isinstance(order, ToHost | OrderToFleet)) and not _is_kept(order, view):
         return None
     match order:
         case OrderToFleet():
@@ -266,12 +190,34 @@ def to_fleet(order: Order, tick: HostTick) -> OrderToFleet | None:
             return ResumeFleet(host="")
         case ResumeHost():
             return ResumeFleet(host=order.host)
+        case SetInstances() | SetHost():
+            return counted(order)
+        case Restart():
+            return RestartFleet(host="", profile=order.profile)
+        case RestartHost():
+            return RestartFleet(host=order.host, profile=order.profile)
     return None
+
+
+def is_own(order: Order, host: str) -> bool:
+    """Whether it is meant for this host alone, which needs no ledger for it."""
+    return isinstance(order, ToHost) and order.host == host
+
+
+def _is_kept(order: Order, view: FleetView) -> bool:
+    """Whether the ledger still keeps orders of this kind from when there were several hosts."""
+    kinds = {"resume": "pause", "pause": "pause", "set": "set"}
+    return kinds.get(order.command) in {subject_of(about)[0] for about in view.known.orders}
 
 
 def answered(changes: LedgerChanges, here: reasons.Reply | None) -> reasons.Reply:
     """The answer, with what ended on this host alone; raises OrderRefusedError if nothing did anywhere."""
     reply = changes.reply
+    if isinstance(reply, reasons.FleetAutoTaken):
+        if not changes.writes and not isinstance(here, reasons.AutoTaken):
+            where = f": {', '.join(reply.left)} has a number of its own, which is ended there" if reply.left else ""
+            raise OrderRefusedError(f"{reply.profile} is not set to a number{where or ': its queues decide already'}")
+        return structs.replace(reply, here=isinstance(here, reasons.AutoTaken))
     if not isinstance(reply, reasons.FleetResumeTaken):
         return reply
     if isinstance(here, reasons.ResumeTaken):
@@ -285,4 +231,13 @@ def answered(changes: LedgerChanges, here: reasons.Reply | None) -> reasons.Repl
 
 
 #: Every order that the bus takes.
-ORDERS: tuple[type[Order], ...] = (*HOST_ORDERS, PauseHost, ResumeHost, Maintenance, EndMaintenance, ForgetHost)
+ORDERS: tuple[type[Order], ...] = (
+    *HOST_ORDERS,
+    PauseHost,
+    ResumeHost,
+    SetHost,
+    RestartHost,
+    Maintenance,
+    EndMaintenance,
+    ForgetHost,
+)

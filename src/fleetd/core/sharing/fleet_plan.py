@@ -12,7 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, structs
 
-from fleetd.core.fleet.view import QueueTold
+from fleetd.core.fleet.view import QueueTold, RestartStopped
 from fleetd.core.model import reasons
 from fleetd.core.model.bounds import JSON_NUMBER_MAX, impossible_in
 from fleetd.core.model.decision import Clamp
@@ -94,6 +94,7 @@ class FleetPlan(Value, frozen=True, kw_only=True, omit_defaults=True):
     hosts: dict[str, dict[str, HostShare]] = {}  # by host and by its own name of the profile
     queues: dict[_Queue, QueueTold] = {}
     rolls_host: str | None = None  # which may replace instances now; None: none needs to
+    restart_stopped: RestartStopped | None = None  # the last restart of all hosts that was given up on one
     scheduler_host: str | None = None  # where it would be started if none lives; None: nowhere
     differences: tuple[reasons.SettingDiffers, ...] = ()  # in which other hosts differ from the leader, so all can tell
 

@@ -6,6 +6,7 @@ Law 3: while the leader can't read Redis, nothing is needed or not needed: what 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from msgspec import structs
 
@@ -14,6 +15,7 @@ from fleetd.core.demand.desired import HoldWindow, desired_instances
 from fleetd.core.demand.fold import fold
 from fleetd.core.demand.needed import DemandMemory, Needed
 from fleetd.core.demand.unserved import UnservedMemory, unserved
+from fleetd.core.fleet.orders import FleetOrder
 from fleetd.core.fleet.view import QueueTold
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.model import reasons
@@ -23,7 +25,7 @@ from fleetd.core.sharing.differences import from_leader
 from fleetd.core.sharing.fleet_plan import FleetClamp, FleetCounts, FleetPlan
 from fleetd.core.sharing.merged import FleetTick, fleet_tick
 from fleetd.core.sharing.report import MAINTENANCE, OBSERVES, SILENT, HostReport
-from fleetd.core.sharing.rolls import host_that_rolls
+from fleetd.core.sharing.rolls import host_that_rolls, restart_stopped
 from fleetd.core.sharing.scheduler_host import named_scheduler_host
 from fleetd.core.sharing.share import NAMED_MAX, Shares, share
 
@@ -80,10 +82,14 @@ def plan_fleet(
     *,
     clock_seconds: float,
     maintenance: frozenset[str] = frozenset(),
+    sets: Mapping[str, FleetOrder] = MappingProxyType({}),
 ) -> FleetShared:
-    """Decide for all hosts. `own`: the leader's report (report_of), `told`: the others' (merged.there)."""
+    """Decide for all hosts. `own`: the leader's report (report_of), `told`: the others' (merged.there).
+
+    `sets`: see fleet_tick.
+    """
     others = {host: report for host, report in told.items() if host != own.host}
-    fleet = fleet_tick(tick, own, others, clock_seconds, maintenance)
+    fleet = fleet_tick(tick, own, others, clock_seconds, maintenance, sets)
     needed, memory = _needed(fleet.tick, memory)
     clamps = Clamps()
     desired, windows = desired_instances(fleet.tick, needed, memory.windows, clamps)
@@ -93,14 +99,11 @@ def plan_fleet(
         fleet.reports,
         previous,
         maintenance=maintenance,
+        set_on_all=fleet.tick.constraints.set_on_all,
         now_seconds=clock_seconds,
         moved_seconds=memory.moved_seconds,
     )
-    running = fleet.tick.running
-    windows = {
-        name: structs.replace(w, grew_seconds=clock_seconds) if shares.counts[name] > running[name] else w
-        for name, w in windows.items()
-    }
+    windows = _grown(windows, shares, fleet.tick)
     sidekiq = fleet.tick.sidekiq
     return FleetShared(
         plan=FleetPlan(
@@ -109,6 +112,7 @@ def plan_fleet(
             hosts=shares.hosts,
             queues=_queues(tick, needed),
             rolls_host=host_that_rolls(fleet.reports, None if previous is None else previous.rolls_host),
+            restart_stopped=restart_stopped({**others, own.host: own}, previous),
             scheduler_host=named_scheduler_host(fleet.reports, maintenance),
             differences=from_leader(own, others),
         ),
@@ -143,6 +147,15 @@ def _queues(tick: HostTick, needed: Needed | None) -> dict[str, QueueTold]:
             need_threads=round(need[name], 2) if name in need else None,
         )
         for name, queue in tick.sidekiq.queues.items()
+    }
+
+
+def _grown(windows: dict[str, HoldWindow], shares: Shares, tick: HostTick) -> dict[str, HoldWindow]:
+    """The hold windows, with when their profiles grew."""
+    now, running = tick.now_seconds, tick.running
+    return {
+        name: structs.replace(w, grew_seconds=now) if shares.counts[name] > running[name] else w
+        for name, w in windows.items()
     }
 
 

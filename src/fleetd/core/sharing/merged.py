@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from types import MappingProxyType
 
 from msgspec import structs
 
 from fleetd.core.fleet.calls import Told
+from fleetd.core.fleet.orders import FleetOrder
 from fleetd.core.instances.host_tick import Hold, HostConstraints, HostTick
 from fleetd.core.instances.lifecycle import InstanceView
 from fleetd.core.model.facts import Known, ProcessFacts, SidekiqFacts, Snapshot, SystemdFacts, UnitFacts, Value
@@ -64,8 +66,11 @@ def fleet_tick(
     others: Mapping[str, HostReport],
     clock_seconds: float,
     maintenance: frozenset[str] = frozenset(),
+    sets: Mapping[str, FleetOrder] = MappingProxyType({}),
 ) -> FleetTick:
     """The fleet as one host. `tick`: the leader's own, `own`: its report; `clock_seconds`: of the fleet clock.
+
+    `sets`: by profile, as any host calls it: what a person wants of it on all hosts together.
 
     Hosts in `maintenance` count with what runs there; what they must and may have is not the fleet's any more.
     """
@@ -81,7 +86,7 @@ def fleet_tick(
         evidence=tick.evidence,
         instances=views,
         active=views,
-        constraints=_constraints(tick, profiles, reports, maintenance),
+        constraints=_on_all(_constraints(tick, profiles, reports, maintenance), profiles, reports, sets),
         running={p.name: sum(reports[h].profiles[place].running for h, place in p.places.items()) for p in profiles},
     )
     return FleetTick(tick=merged, profiles=profiles, reports=reports, hosts=hosts)
@@ -121,6 +126,27 @@ def _constraints(
             boots[profile.name] = sum(learnt) / len(learnt)
     by = {name: tick.constraints.set_by[name] for name in sets if name in tick.constraints.set_by}
     return HostConstraints(holds=holds, set_instances=sets, set_by=by, boot_seconds=boots)
+
+
+def _on_all(
+    constraints: HostConstraints,
+    profiles: tuple[FleetProfile, ...],
+    reports: dict[str, HostReport],
+    sets: Mapping[str, FleetOrder],
+) -> HostConstraints:
+    """With what people want on all hosts together. Of several profiles with one name the most important is meant."""
+    counts, by = dict(constraints.set_instances), dict(constraints.set_by)
+    meant: set[str] = set()
+    for name, order in sorted(sets.items()):
+        profile = next((p for p in profiles if p.is_called(name, reports)), None)
+        if profile is None or order.instances is None:
+            continue
+        meant.add(profile.name)
+        counts[profile.name] = order.instances
+        by.pop(profile.name, None)
+        if order.person is not None:
+            by[profile.name] = order.person
+    return structs.replace(constraints, set_instances=counts, set_by=by, set_on_all=frozenset(meant))
 
 
 def _views(

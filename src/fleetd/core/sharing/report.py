@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta, structs
 
 from fleetd.core.capacity.admission import free_bytes
+from fleetd.core.fleet.orders import about_restart
 from fleetd.core.fleet.sizes import RECORD_BYTES_MAX
 from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.host_tick import HostTick
@@ -29,11 +30,14 @@ from fleetd.core.model.facts import Value
 from fleetd.core.model.heartbeats import is_foreign
 from fleetd.core.model.identity import NUMBER_MAX, SCHEDULER, InstanceKey
 from fleetd.core.model.policy_tables import INSTANCES_MAX, QUEUES_MAX, Profile
+from fleetd.core.sharing.heard_orders import restarts_known
 from fleetd.core.sharing.rolling import Rolls, rolls_of
 from fleetd.core.sharing.settings import FleetSettings, settings_of
 
 #: A record of another format is not read.
 FORMAT = 1
+#: The kinds of orders that this version obeys: 1: counts and restarts besides pauses and maintenance.
+ORDERS_KNOWN = 1
 #: Identities of processes without a tag that a record names.
 UNTAGGED_MAX = 16
 _MIB = 2**20
@@ -90,6 +94,17 @@ class ProfileReport(Value, frozen=True, kw_only=True, omit_defaults=True):
     refused: _Code = ""  # why its last start was not admitted (a ClampCode); "": it was
 
 
+class RestartReport(Value, frozen=True, kw_only=True, array_like=True):
+    """How far a restart is that this host heard of. `phase`: that of RestartKnown."""
+
+    until_ms: Annotated[int, Meta(ge=0, le=2**53)]
+    whole: bool  # of all hosts; otherwise of this one
+    phase: _Code
+    done: _Count = 0
+    total: _Count = 0
+    at: Annotated[int, Meta(ge=0, le=NUMBER_MAX)] | None = None  # the instance that is being replaced; 0: the scheduler
+
+
 class SchedulerReport(Value, frozen=True, kw_only=True, omit_defaults=True):
     """The scheduler's unit on a host."""
 
@@ -120,6 +135,8 @@ class HostReport(Value, frozen=True, kw_only=True, omit_defaults=True):
     untagged: tuple[tuple[str, int], ...] = ()  # its own processes without a tag: identity and number
     scheduler: SchedulerReport = SchedulerReport()
     rolls: Rolls = ""
+    orders: _Count = 0  # which kinds of orders it knows (ORDERS_KNOWN); 0: pauses and maintenance only
+    restarts: Annotated[tuple[RestartReport, ...], Meta(max_length=2)] = ()
     digest: str = ""  # of the settings
     settings: FleetSettings | None = None  # None: they were cut
 
@@ -178,6 +195,8 @@ def report_of(
         untagged=_untagged(tick),
         scheduler=_scheduler(tick, memory),
         rolls=rolls_of(memory),
+        orders=ORDERS_KNOWN,
+        restarts=_restarts(memory),
         digest=settings.digest,
         settings=settings,
     )
@@ -237,6 +256,21 @@ def _scheduler(tick: HostTick, memory: HostMemory) -> SchedulerReport:
     )
     present = view is not None and view.is_present
     return SchedulerReport(place=tick.policy.scheduler.place, may_start=may_start, present=present)
+
+
+def _restarts(memory: HostMemory) -> tuple[RestartReport, ...]:
+    rollout = memory.rollout_under_way
+    return tuple(
+        RestartReport(
+            until_ms=one.until_ms,
+            whole=about == about_restart(),
+            phase=one.phase,
+            done=one.done_instances,
+            total=one.total_instances,
+            at=rollout.current if rollout is not None and rollout.order == one.until_ms else None,
+        )
+        for about, one in sorted(restarts_known(memory).items())
+    )[:2]
 
 
 def written(report: HostReport) -> str:

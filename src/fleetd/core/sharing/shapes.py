@@ -33,6 +33,10 @@ class FleetProfile(Value, frozen=True, kw_only=True):
         place = self.places.get(report.host)
         return None if place is None else report.profiles[place]
 
+    def is_called(self, name: str, reports: Mapping[str, HostReport]) -> bool:
+        """Whether some host has it under this name."""
+        return any(reports[host].profiles[place].name == name for host, place in self.places.items())
+
 
 def fleet_profiles(
     leader: str, reports: Mapping[str, HostReport], maintenance: frozenset[str] = frozenset()
@@ -41,7 +45,7 @@ def fleet_profiles(
     places: dict[_Shape, dict[str, int]] = {}
     firsts: dict[_Shape, tuple[HostReport, ProfileReport]] = {}
     for host in sorted(reports, key=lambda h: (h != leader, h)):
-        for place, (shape, profile) in enumerate(_shapes(reports[host])):
+        for place, (shape, profile) in enumerate(shapes_of(reports[host])):
             places.setdefault(shape, {})[host] = place
             firsts.setdefault(shape, (reports[host], profile))
     found, names = [], set[str]()
@@ -68,7 +72,8 @@ def fleet_profiles(
     return tuple(found)
 
 
-def _shapes(report: HostReport) -> list[tuple[_Shape, ProfileReport]]:
+def shapes_of(report: HostReport) -> list[tuple[_Shape, ProfileReport]]:
+    """A host's profiles with the shape of each."""
     found: list[tuple[_Shape, ProfileReport]] = []
     seen: dict[_Shape, int] = {}
     for profile in report.profiles:

@@ -44,11 +44,20 @@ def share(
     previous: FleetPlan | None = None,
     *,
     maintenance: frozenset[str] = frozenset(),
+    set_on_all: frozenset[str] = frozenset(),
     now_seconds: float = 0.0,
     moved_seconds: float | None = None,
 ) -> Shares:
-    """Share `desired` out. `previous`: the last plan, whose goals hold where nothing speaks against them."""
+    """Share `desired` out. `previous`: the last plan, whose goals hold where nothing speaks against them.
+
+    `set_on_all`: profiles whose count a person set for all hosts together. It may be below the sum of their min.
+    """
     fleet = Fleet(profiles, reports, maintenance)
+    for name in set_on_all:
+        places = fleet.places[name]
+        if desired[name] < sum(p.low for p in places):
+            for place in places:
+                place.low = min(place.low, place.kept)
     for place in fleet.all():
         place.before = share_of(previous, place.room.name, place.own.name)
         _begin(place)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from fleetd.core.fleet.calls import BeatReply, Commit
-from fleetd.core.fleet.orders import in_maintenance
+from fleetd.core.fleet.orders import in_maintenance, sets_of_fleet
 from fleetd.core.fleet.state import Planned
 from fleetd.core.fleet.view import FleetView, Share
 from fleetd.core.instances.host_tick import HostTick
@@ -78,6 +78,7 @@ class Leading:
             previous,
             clock_seconds=reply.clock_ms / 1000,
             maintenance=maintenance,
+            sets={name: heard.order for name, heard in sets_of_fleet(tick.fleet, tick.now_seconds).items()},
         )
 
     def _before(self, tick: HostTick, reply: BeatReply) -> tuple[FleetPlan | None, SharingMemory]:
@@ -132,6 +133,7 @@ def _with_plan(tick: HostTick, plan: FleetPlan | None) -> FleetView:
         scheduler_host=plan.scheduler_host,
         rolls_host=plan.rolls_host,
         differences=plan.differences,
+        restart_stopped=plan.restart_stopped,
     )
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from fleetd.core.asking import refusal_reason
-from fleetd.core.fleet.calls import Refusal
-from fleetd.core.instances.orders import Order, Pause, Resume
+from fleetd.core.fleet.calls import Code, Refusal
+from fleetd.core.fleet.state import ORDERS_MAX
+from fleetd.core.instances.orders import Order, Pause, Restart, Resume, SetInstances
 from fleetd.core.model import reasons
 from fleetd.core.model.person import Person
-from fleetd.core.sharing.fleet_orders import (
-    FleetSituation,
-    LedgerChanges,
-    OrderToFleet,
-    PauseHost,
-    ResumeHost,
-    answered,
-    to_fleet,
-)
+from fleetd.core.sharing.fleet_counts import SetHost
+from fleetd.core.sharing.fleet_orders import ResumeHost, ToHost, answered, is_own, to_fleet
+from fleetd.core.sharing.fleet_situation import FleetSituation, LedgerChanges, OrderToFleet
 from fleetd.daemon.tick import Ticker
 from fleetd.errors import OrderRefusedError, SourceUnavailableError
 from fleetd.ports import Ledger
@@ -25,17 +22,17 @@ from fleetd.words.reasons import sentence
 async def ordered(ticker: Ticker, order: Order, person: Person | None) -> reasons.Reply:
     """Obey a person between two ticks. Raises OrderRefusedError with the reason."""
     last, ledger = ticker.last, ticker.sources.ledger
-    wide = None if last is None else to_fleet(order, last.tick)
+    wide = None if last is None else to_fleet(order, structs.replace(last.tick, policy=ticker.policy))
     if wide is None or ledger is None:
         return ticker.order(order, person)
     try:
         changes = await _judged(ticker, ledger, wide, person)
         await _write(ledger, changes)
     except SourceUnavailableError as error:
-        if _is_own(ticker, order):  # as on a single host: it needs no ledger
+        if is_own(order, ticker.policy.host):  # as on a single host: it needs no ledger
             return ticker.order(order, person)
         raise OrderRefusedError(_unreachable(order, ticker.policy.host, str(error))) from error
-    return answered(changes, _obeyed_here(ticker, order, person, needed=not changes.writes))
+    return answered(changes, _obeyed_here(ticker, order, person, changes))
 
 
 async def _judged(ticker: Ticker, ledger: Ledger, order: OrderToFleet, person: Person | None) -> LedgerChanges:
@@ -43,10 +40,14 @@ async def _judged(ticker: Ticker, ledger: Ledger, order: OrderToFleet, person: P
     if state is None or ticker.last is None:
         raise SourceUnavailableError("the fleet's ledger in Redis is empty; try again in a few seconds")
     now = ticker.sources.clock.now_seconds()
-    return order.judge(FleetSituation(ticker.last.tick, ticker.host_memory, now, person, state))
+    tick = structs.replace(ticker.last.tick, policy=ticker.policy)
+    situation = FleetSituation(tick, ticker.host_memory, now, person, state)
+    return structs.replace(order.judge(situation), over=situation.over)
 
 
 async def _write(ledger: Ledger, changes: LedgerChanges) -> None:
+    for about in changes.over:
+        _taken(await ledger.order(about, None))
     for about, text in changes.writes:
         _taken(await ledger.order(about, text))
     if changes.forget:
@@ -54,28 +55,38 @@ async def _write(ledger: Ledger, changes: LedgerChanges) -> None:
 
 
 def _taken(refusal: Refusal | None) -> None:
+    if refusal is not None and refusal.code == Code.FULL:
+        raise OrderRefusedError(
+            f"the fleet's ledger keeps {ORDERS_MAX} orders at most: end some of them, `fleetctl hosts` lists them"
+        )
     if refusal is not None:
         raise OrderRefusedError(sentence(refusal_reason(refusal, ())))
 
 
-def _obeyed_here(ticker: Ticker, order: Order, person: Person | None, *, needed: bool) -> reasons.Reply | None:
-    """What a resume ends on this host besides; None: nothing. `needed`: else it is refused, as it ended nothing."""
-    if not isinstance(order, Resume) and not (isinstance(order, ResumeHost) and _is_own(ticker, order)):
+def _obeyed_here(ticker: Ticker, order: Order, person: Person | None, changes: LedgerChanges) -> reasons.Reply | None:
+    """What an end ends on this host besides; None: nothing. A resume that ended nothing anywhere is refused."""
+    ends = isinstance(order, Resume | ResumeHost)
+    ends = ends or (isinstance(order, SetInstances | SetHost) and order.instances is None)
+    if not ends or (isinstance(order, ToHost) and not is_own(order, ticker.policy.host)):
         return None
     try:
         return ticker.order(order, person)
     except OrderRefusedError:
-        if needed:
+        if not changes.writes and isinstance(changes.reply, reasons.FleetResumeTaken):
             raise
         return None
 
 
-def _is_own(ticker: Ticker, order: Order) -> bool:
-    return isinstance(order, PauseHost | ResumeHost) and order.host == ticker.policy.host
-
-
 def _unreachable(order: Order, host: str, why: str) -> str:
     alone = ""
-    if isinstance(order, Pause | Resume | PauseHost | ResumeHost):
-        alone = f". For this host alone: fleetctl {order.command} --host {host}"
-    return f"the fleet can't be told now: {why}{alone}"
+    match order:
+        case Pause() | Resume():
+            alone = f"fleetctl {order.command} --host {host}"
+        case SetInstances():
+            count = "auto" if order.instances is None else str(order.instances)
+            alone = f"fleetctl set {order.profile} {count} --host {host}"
+        case Restart():
+            alone = f"fleetctl restart{f' {order.profile}' if order.profile else ''} --host {host}"
+        case _ if isinstance(order, ToHost):
+            alone = f"fleetctl {order.command} there, with --host {order.host}"
+    return f"the fleet can't be told now: {why}{f'. For one host alone: {alone}' if alone else ''}"

@@ -5,19 +5,22 @@ Law 3: what can't be read is said to be unknown. The asked host itself is always
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import structs
 
 from fleetd.core.fleet.calls import Told
 from fleetd.core.fleet.orders import KeptOrder, kept_orders
 from fleetd.core.fleet.rules import waits_for
 from fleetd.core.fleet.state import LedgerState
-from fleetd.core.model.hosts import FleetHosts, HostOfFleet, OrderOfFleet, ProfileOfHost
+from fleetd.core.model.hosts import FleetHosts, HostOfFleet, OrderOfFleet, ProfileOfHost, RestartOfFleet
+from fleetd.core.sharing.fleet_restarts import restart_end, restart_on
 from fleetd.core.sharing.report import HostReport, read, report_of, written
 from fleetd.daemon.tell_fleet import host_status
 from fleetd.daemon.tick import TickResult
 from fleetd.errors import SourceUnavailableError
 from fleetd.ports import Ledger
-from fleetd.words.formatting import who
+from fleetd.words.formatting import times, who
 
 
 async def fleet_hosts(result: TickResult, ledger: Ledger | None, fleetd: str) -> FleetHosts:
@@ -30,12 +33,13 @@ async def fleet_hosts(result: TickResult, ledger: Ledger | None, fleetd: str) ->
         return _own_only(result, fleetd, str(error))
     if state is None:
         return _own_only(result, fleetd, "the fleet's ledger in Redis is empty; each host tells with its next tick")
-    return of_ledger(state, result.tick.policy.host)
+    return structs.replace(of_ledger(state, result.tick.policy.host), several=not result.tick.fleet.alone)
 
 
 def of_ledger(state: LedgerState, host: str) -> FleetHosts:
     """As the ledger has them. `host`: which was asked."""
     orders = kept_orders(state.orders, state.clock_ms)
+    restarts = {kept.about: _restart(kept, state) for kept in orders if kept.kind == "restart"}
     maintained = {o.host for o in orders if o.kind == "maintenance"}
     leader = state.lease.host if state.lease.until_ms > state.clock_ms else ""
     holder = state.slot.holder if state.slot.unit != "gone" else ""
@@ -60,7 +64,8 @@ def of_ledger(state: LedgerState, host: str) -> FleetHosts:
         scheduler_host=holder,
         gathering=gathering,
         hosts=tuple(hosts),
-        orders=tuple(_order(order, state.clock_ms) for order in orders),
+        orders=tuple(o for kept in orders if (o := _order(kept, restarts, state.clock_ms)) is not None),
+        restarts=tuple(restarts.values()),
     )
 
 
@@ -99,13 +104,37 @@ def _profile(report: HostReport, place: int) -> ProfileOfHost:
     )
 
 
-def _order(kept: KeptOrder, clock_ms: int) -> OrderOfFleet:
-    order = kept.order
+def _order(kept: KeptOrder, restarts: dict[str, RestartOfFleet], clock_ms: int) -> OrderOfFleet | None:
+    """None: a restart that has ended."""
+    order, kind = kept.order, _KINDS[kept.kind]
     note = f": {order.note}" if order.note else ""
-    said = "paused" if kept.kind == "pause" else "in maintenance"
+    said = "paused" if kind == "pause" else "in maintenance"
+    if kind == "set":
+        together = "" if kept.host else " on all hosts together"
+        said = f"{kept.profile} is set to {times(order.instances or 0, 'instance')}{together}"
+    elif kind == "restart":
+        restart = restarts[kept.about]
+        if restart.ended:
+            return None
+        done, total = (sum(getattr(h, f"{n}_instances") for h in restart.hosts) for n in ("done", "total"))
+        said = f"a restart{f' of {kept.profile}' if kept.profile else ''} is under way, {done} of {total} done"
     return OrderOfFleet(
-        kind="pause" if kept.kind == "pause" else "maintenance",
+        kind=kind,
         host=kept.host,
         sentence=f"{said}, ordered by {who(order.person)}{note}",
         seconds_left=(order.until_ms - clock_ms) / 1000,
+        profile=kept.profile,
     )
+
+
+_KINDS: dict[str, Literal["pause", "maintenance", "set", "restart"]] = {
+    "pause": "pause",
+    "maintenance": "maintenance",
+    "set": "set",
+    "restart": "restart",
+}
+
+
+def _restart(kept: KeptOrder, state: LedgerState) -> RestartOfFleet:
+    hosts = restart_on(kept, state)
+    return RestartOfFleet(host=kept.host, profile=kept.profile, hosts=hosts, ended=restart_end(hosts))

@@ -71,9 +71,12 @@ class WithinHoldWindow(ClampReason, frozen=True, kw_only=True):
 
 
 class SetByPeople(ClampReason, frozen=True, kw_only=True):
+    """`whole`: on all hosts of the fleet together."""
+
     code = ClampCode.SET
     instances: int
     person: Person | None = None  # None, here and below: unknown
+    whole: bool = False
 
 
 class TakenAwayByHand(ClampReason, frozen=True, kw_only=True):

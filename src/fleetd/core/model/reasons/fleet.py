@@ -1,10 +1,12 @@
-"""Several hosts: why a start is not granted, what the fleet waits for, and who leads (core/fleet)."""
+"""Several hosts: why a start is not granted, what the fleet waits for, who leads, and what was ordered (core/fleet)."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from fleetd.core.model.reasons.base import ClampCode, ClampReason
+from fleetd.core.model.identity import InstanceKey
+from fleetd.core.model.person import Person
+from fleetd.core.model.reasons.base import ClampCode, ClampReason, Reason
 
 #: What keeps a host from asking the ledger for anything; the first six are faults that people mend.
 LedgerFault = Literal["fleet", "format", "name_taken", "replaced", "full", "no_rights", "unanswered"]
@@ -91,3 +93,42 @@ class SchedulerFree(ClampReason, frozen=True, kw_only=True):
 
     code = ClampCode.SCHEDULER_TAKEOVER
     wait_seconds: float
+
+
+# Orders that the ledger brought (core/sharing/heard_orders.py). `whole`: of all hosts; otherwise of this one.
+
+
+class RestartBegun(Reason, frozen=True, kw_only=True):
+    """`profile`: "": of all."""
+
+    person: Person | None
+    whole: bool
+    profile: str
+    instances: int
+    tried_again: tuple[InstanceKey, ...] = ()
+    pins_ended: int = 0
+
+
+class RestartNotBegun(Reason, frozen=True, kw_only=True):
+    """`why`: the refusal in words."""
+
+    person: Person | None
+    whole: bool
+    why: str
+
+
+class RestartStoppedElsewhere(Reason, frozen=True, kw_only=True):
+    """It was given up on `host`."""
+
+    host: str
+    done_instances: int
+    total_instances: int
+
+
+class CountHeard(Reason, frozen=True, kw_only=True):
+    """`instances` None: a person's count has ended."""
+
+    profile: str
+    instances: int | None
+    whole: bool
+    person: Person | None = None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from fleetd.core.model.facts import Value
 from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.reasons.base import Reason
 from fleetd.core.model.reasons.counts import HoldReason
+from fleetd.core.model.reasons.sharing import NotTaken
 from fleetd.core.model.reasons.units import PinKind
 
 
@@ -114,6 +116,62 @@ class MaintenanceEnded(Reason, frozen=True, kw_only=True):
     host: str
 
 
+class DeafHost(Value, frozen=True, kw_only=True):
+    """A host that does not hear an order, because its fleetd does not know it. `fleetd`: its version; "": unknown."""
+
+    host: str
+    fleetd: str
+
+
+class FleetSetTaken(Reason, frozen=True, kw_only=True):
+    """`host`: "": of all together. `hosts`: that have the profile. `own`: those with a count of their own.
+
+    `held`: hosts that are not moved, and the code of why. `leader`: which leads, if it does not know the order.
+    """
+
+    profile: str
+    instances: int
+    for_seconds: float
+    host: str
+    hosts: tuple[str, ...]
+    min_instances: int  # of these hosts together
+    own: tuple[tuple[str, int], ...] = ()
+    held: tuple[NotTaken, ...] = ()
+    deaf: tuple[DeafHost, ...] = ()
+    leader: str = ""
+
+
+class FleetAutoTaken(Reason, frozen=True, kw_only=True):
+    """`whole`: the count of all together has ended; `hosts`: whose own; `here`: one that this host alone knew.
+
+    `left`: hosts with a count that was ordered on them while Redis was away, which only they end.
+    """
+
+    profile: str
+    whole: bool
+    hosts: tuple[str, ...]
+    left: tuple[str, ...] = ()
+    here: bool = False
+
+
+class FleetRestartTaken(Reason, frozen=True, kw_only=True):
+    """`hosts`: with how many instances run on each. `upgraded`: those whose new code or units it accepts."""
+
+    profile: str  # "": of all
+    host: str  # "": of all
+    hosts: tuple[tuple[str, int], ...]
+    upgraded: tuple[str, ...] = ()
+    held: tuple[NotTaken, ...] = ()
+    deaf: tuple[DeafHost, ...] = ()
+
+
+class FleetRestartUnderWay(Reason, frozen=True, kw_only=True):
+    host: str  # "": of all
+    profile: str  # "": of all
+    done_instances: int
+    total_instances: int
+
+
 class HostForgotten(Reason, frozen=True, kw_only=True):
     """`claims`: what its processes might have opened, by source. `orders`: about it, that ended."""
 
@@ -140,5 +198,9 @@ Reply = (
     | FleetResumeTaken
     | MaintenanceTaken
     | MaintenanceEnded
+    | FleetSetTaken
+    | FleetAutoTaken
+    | FleetRestartTaken
+    | FleetRestartUnderWay
     | HostForgotten
 )

@@ -1,0 +1,142 @@
+"""What an order to a fleet is judged by, and what it changes: the ledger as just read, and what to write there.
+
+Law 7: what has ended is taken out of the ledger with the next order, so that its ORDERS_MAX are those in force.
+"""
+
+from __future__ import annotations
+
+from fleetd.core.fleet.orders import FleetOrder, KeptOrder, kept_orders, over, written
+from fleetd.core.fleet.state import Entry, LedgerState
+from fleetd.core.instances.host_memory import HostMemory
+from fleetd.core.instances.host_tick import HostTick
+from fleetd.core.instances.orders import Order, Situation
+from fleetd.core.model import reasons
+from fleetd.core.model.facts import Value
+from fleetd.core.model.identity import parse_tag
+from fleetd.core.model.person import Person
+from fleetd.core.sharing.report import OBSERVES, ORDERS_KNOWN, HostReport, read
+from fleetd.errors import OrderRefusedError
+
+#: A host that is silent for less is there, or may be.
+BEATS_MS = 60_000
+
+
+class LedgerChanges(Value, frozen=True, kw_only=True):
+    """What to write, in this order: orders by what they are about (None: it ends), then a host to forget."""
+
+    reply: reasons.Reply
+    writes: tuple[tuple[str, str | None], ...] = ()
+    forget: str = ""
+    over: tuple[str, ...] = ()  # what has ended by itself, to be taken out first
+
+
+class FleetSituation(Situation):
+    """What an order to the fleet is judged by: this host's situation, and the ledger as just read."""
+
+    def __init__(
+        self, tick: HostTick, memory: HostMemory, now_seconds: float, person: Person | None, state: LedgerState
+    ) -> None:
+        super().__init__(tick, memory, now_seconds, person)
+        self.state = state
+        self.kept = kept_orders(state.orders, state.clock_ms)
+        self.over = over(state.orders, state.clock_ms)
+
+    def host(self, name: str) -> Entry:
+        entry = self.state.hosts.get(name)
+        if entry is None:
+            known = ", ".join(sorted(self.state.hosts)[:20])
+            raise OrderRefusedError(f"no host of this fleet is called {name[:64]!r}; there are: {known}")
+        return entry
+
+    def silent_ms(self, entry: Entry) -> int:
+        return max(0, self.state.clock_ms - entry.beat_ms)
+
+    def order(
+        self,
+        for_seconds: float,
+        note: str | None = None,
+        *,
+        force: bool = False,
+        instances: int | None = None,
+        profile: str = "",
+    ) -> str:
+        until = self.state.clock_ms + round(1000 * for_seconds)
+        return written(
+            FleetOrder(until_ms=until, note=note, person=self.person, force=force, instances=instances, profile=profile)
+        )
+
+    def found(self, kind: str, host: str, profile: str = "") -> KeptOrder | None:
+        """This order, if the ledger keeps it."""
+        same = (k for k in self.kept if (k.kind, k.host) == (kind, host) and profile in ("", k.profile))
+        return next(same, None)
+
+    def reports(self) -> dict[str, HostReport]:
+        """What the hosts told that are there, as far as this version can read it."""
+        found = {
+            name: read(entry.record, name)
+            for name, entry in sorted(self.state.hosts.items())
+            if not entry.gone and self.silent_ms(entry) < BEATS_MS
+        }
+        return {name: report for name, report in found.items() if report is not None}
+
+    def deaf(self) -> tuple[reasons.DeafHost, ...]:
+        """Hosts whose fleetd does not know counts and restarts, or that beat with an older one without any record."""
+        reports = self.reports()
+        found = {name: report.fleetd for name, report in reports.items() if report.orders < ORDERS_KNOWN}
+        # One whose fleetd has just started has told nothing yet; it hears the order.
+        there = {
+            name
+            for name, entry in self.state.hosts.items()
+            if not entry.gone and entry.record and self.silent_ms(entry) < BEATS_MS
+        }
+        found |= dict.fromkeys(there - reports.keys(), "")
+        processes = self.tick.sidekiq.processes if self.tick.sidekiq is not None else ()
+        tags = [tag.host for process in processes if (tag := parse_tag(process.tag)) is not None]
+        found |= {name: "" for name in tags if name not in self.state.hosts}
+        return tuple(reasons.DeafHost(host=name, fleetd=found[name]) for name in sorted(found))
+
+    def told_by(self, host: str, command: str) -> HostReport:
+        """What this host told last. Refused where its fleetd would not know the order."""
+        entry = self.host(host)
+        report = read(entry.record, host)
+        if not entry.record:
+            raise OrderRefusedError(f"the fleetd of {host} has just started: try again in a few seconds")
+        if report is None or report.orders < ORDERS_KNOWN:
+            version = f"fleetd {report.fleetd}" if report is not None and report.fleetd else "another fleetd"
+            raise OrderRefusedError(f"{host} runs {version}, which obeys `{command}` only on {host} itself")
+        return report
+
+    def paused_hosts(self) -> tuple[str, ...]:
+        """Whose pauses the ledger keeps; "": that of all."""
+        return tuple(kept.host for kept in self.kept if kept.kind == "pause")
+
+    def serving_besides(self, host: str) -> tuple[str, ...]:
+        """The other hosts that run workers, or may, and are not to be left."""
+        leaving = {kept.host for kept in self.kept if kept.kind == "maintenance"} | {host}
+        found = []
+        for name, entry in sorted(self.state.hosts.items()):
+            report = read(entry.record, name)
+            if name in leaving or entry.gone or self.silent_ms(entry) >= BEATS_MS or report is None:
+                continue
+            if report.held != OBSERVES and any(p.max_instances for p in report.profiles):
+                found.append(name)
+        return tuple(found)
+
+
+def refuse_others(host: str, now: Situation) -> None:
+    if host != now.policy.host:
+        raise OrderRefusedError(f"this host ({now.policy.host}) shares no fleet with a host {host[:64]!r}")
+
+
+class OrderToFleet(Order, frozen=True, kw_only=True):
+    """Base of the orders that only several hosts have."""
+
+    def obey(self, now: Situation) -> tuple[HostMemory, reasons.Reply]:
+        raise OrderRefusedError(
+            f'this host ({now.policy.host}) shares no ledger with others: fleet.ledger is "local", or its Redis user '
+            "may not write there"
+        )
+
+    def judge(self, now: FleetSituation) -> LedgerChanges:
+        """What it changes. Raises OrderRefusedError."""
+        raise NotImplementedError
