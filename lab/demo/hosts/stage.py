@@ -1,0 +1,59 @@
+"""Builds the hosts: main and two with Redis, and three workers with a fleetd each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from lab.demo.hosts.story import FIRST_SCHEDULER, INSTANCES_MIN, MAX_CONNECTIONS
+from lab.demo.stage import Step, answers, configure, start_fleetd
+from lab.faults import redis
+from lab.lab import Lab
+from lab.observers.observer import Observer
+from lab.observers.timeline import Timeline
+from lab.topologies import ManyHosts, many_hosts
+
+CONFIGURATION = Path(__file__).with_name("fleetd.toml")
+_BOOT_SECONDS = 1.0
+
+
+def configuration(host: str) -> str:
+    """fleetd.toml of a host. One of them has the scheduler, the others may take it over."""
+    text = CONFIGURATION.read_text()
+    return text.replace('place = "auto"', 'place = "here"') if host == FIRST_SCHEDULER else text
+
+
+def prepare(lab: Lab, step: Step) -> ManyHosts:
+    """Prepare all hosts, not booted."""
+    step("Putting fleetd and the stand-in Mastodon on three hosts, Redis and Postgres on three others")
+    hosts = many_hosts(lab, max_connections=MAX_CONNECTIONS, boot_seconds=_BOOT_SECONDS)
+    for worker in hosts.workers:
+        configure(worker, configuration(worker.name))
+    return hosts
+
+
+def start(hosts: ManyHosts, observer: Observer, step: Step) -> None:
+    """Boot all hosts, start fleetd on the three workers, and wait until each has its min, and one the scheduler."""
+    step("Booting all six: a systemd, a D-Bus and a journal each")
+    hosts.lab.boot()
+    step("Waiting for Postgres, for Redis with its replica, and for three Sentinels")
+    hosts.main.wait_until("Postgres answers", lambda: answers(hosts.main, ["pg_isready"], "accepting"))
+    redis.wait_ready(hosts)
+    step("Starting fleetd on w1, w2 and w3: systemctl enable --now fleetd, then mastodon-sidekiq.target")
+    with ThreadPoolExecutor(max_workers=len(hosts.workers)) as pool:
+        for done in [pool.submit(start_fleetd, worker) for worker in hosts.workers]:
+            done.result()
+    step("Waiting for an instance on each of them, and the scheduler")
+    names = [worker.name for worker in hosts.workers]
+    observer.wait("each host has its min, and one the scheduler", lambda seen: _up(seen, names))
+    redis_host = redis.primary(hosts)
+    redis_host.wait_until("the scheduler's heartbeat is there", lambda: answers(redis_host, _SCHEDULERS, "scheduler"))
+
+
+_SCHEDULERS = ["sh", "-c", "for one in $(redis-cli smembers processes); do redis-cli hget $one info; done"]
+
+
+def _up(seen: Timeline, names: Sequence[str]) -> bool:
+    alive = seen.alive()
+    return all(len(alive.get(name, ())) >= INSTANCES_MIN for name in names) and len(seen.scheduler_hosts()) == 1
