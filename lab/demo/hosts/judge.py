@@ -120,13 +120,17 @@ def _observers(figures: FleetFigures) -> Group:
         (
             Line("two schedulers", two, not pairs and figures.looks > 0),
             Line("scheduler taken over", f"{by} (takeover_seconds {TAKEOVER_SECONDS})", in_time),
-            Line("scheduler starts", f"{figures.scheduler_starts}", figures.scheduler_starts == 2),
+            Line("scheduler starts", _starts(figures), figures.scheduler_starts == 2),
             Line("cron jobs doubled", count(figures.cron_doubles), figures.cron_doubles == 0),
             Line("in the surge", _by_host(at), alike),
             Line("without " + figures.cut_host, f"{_by_host(after)} at most", grew),
             Line("in the end", _by_host(ended), back),
         ),
     )
+
+
+def _starts(figures: FleetFigures) -> str:
+    return f"{figures.scheduler_starts}" + (" (the first, the takeover)" if figures.scheduler_starts == 2 else "")
 
 
 def _by_host(instances: Mapping[str, int]) -> str:

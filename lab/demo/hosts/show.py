@@ -23,7 +23,7 @@ AROUND = (
     ("redis1", "redis-cli hkeys fleetd:ledger"),
 )
 """What to look at afterwards: host and command."""
-TRY = ("w1", "systemctl poweroff")
+TRY = ("w1", "fleetctl maintenance w2 --for 10m")
 
 
 def show(lab: Lab, terms: Terms) -> Outcome:
