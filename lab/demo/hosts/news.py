@@ -13,10 +13,8 @@ from fleetd.words.formatting import duration, sentence
 _NUMBER = re.compile(r"\b\d+(\.\d+)?\b")
 
 
-def scheduler_news(before: Status | None, now: Status) -> list[str]:
+def scheduler_news(before: Status, now: Status) -> list[str]:
     """What a host says of the scheduler, if that differs in more than a number."""
-    if before is None:
-        return []
     was, said = (cleaned(status, ascii_only=False).scheduler.sentence for status in (before, now))
     if _NUMBER.sub("", was) == _NUMBER.sub("", said):
         return []
@@ -26,12 +24,13 @@ def scheduler_news(before: Status | None, now: Status) -> list[str]:
 def fleet_news(before: FleetHosts | None, now: FleetHosts) -> list[str]:
     """Who leads, who has the scheduler, and who is silent, as `fleetctl hosts` on the host that was asked has it."""
     now = cleaned(now, ascii_only=False)
-    if before is None:
-        return []
-    told = []
     if now.problem:
-        told += [now.problem] if now.problem != before.problem else []
-        return [f"{now.host}: {sentence(said)}" for said in told]
+        return [] if before is not None and before.problem == now.problem else [f"{now.host}: {sentence(now.problem)}"]
+    if before is None:
+        return [
+            f"{now.host}: {now.leader or 'no host'} leads the fleet, {now.scheduler_host or 'none'} has the scheduler."
+        ]
+    told = []
     if now.leader != before.leader:
         told.append(f"{now.leader} leads the fleet" if now.leader else "no host leads the fleet")
     if now.scheduler_host != before.scheduler_host:

@@ -69,7 +69,8 @@ class FleetSeen:
             self._look = look
             for host, status in look.statuses.items():
                 before = self._statuses.get(host)
-                self._tell(look, [*news(before, status, host), *scheduler_news(before, status)])
+                if before is not None:  # else it is what a fleetd says as it starts
+                    self._tell(look, [*news(before, status, host), *scheduler_news(before, status)])
                 self._statuses[host], self._heard_at = status, time.monotonic()
             if look.fleet is not None:
                 self._tell(look, fleet_news(self._fleet, look.fleet))

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from fleetd.core.model.status import Status
 from lab.demo.hosts.story import FIRST_SCHEDULER, INSTANCES_MIN, MAX_CONNECTIONS
 from lab.demo.stage import Step, answers, configure, start_fleetd
+from lab.demo.watch import ask_fleetd
 from lab.faults import redis
+from lab.hosts.host import Host
 from lab.lab import Lab
 from lab.observers.observer import Observer
 from lab.observers.timeline import Timeline
@@ -47,11 +50,14 @@ def start(hosts: ManyHosts, observer: Observer, step: Step) -> None:
     step("Waiting for an instance on each of them, and the scheduler")
     names = [worker.name for worker in hosts.workers]
     observer.wait("each host has its min, and one the scheduler", lambda seen: _up(seen, names))
-    redis_host = redis.primary(hosts)
-    redis_host.wait_until("the scheduler's heartbeat is there", lambda: answers(redis_host, _SCHEDULERS, "scheduler"))
+    step("Waiting until each host has told what it runs, and one of them leads")
+    hosts.lab.hosts[FIRST_SCHEDULER].wait_until("one of them leads", lambda: all(map(_has_plan, hosts.workers)))
 
 
-_SCHEDULERS = ["sh", "-c", "for one in $(redis-cli smembers processes); do redis-cli hget $one info; done"]
+def _has_plan(worker: Host) -> bool:
+    status, _ = ask_fleetd(worker, "Status", Status)
+    fleet = None if status is None else status.fleet
+    return fleet is not None and fleet.gathering is None and fleet.leader != ""
 
 
 def _up(seen: Timeline, names: Sequence[str]) -> bool:

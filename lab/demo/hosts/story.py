@@ -18,6 +18,8 @@ INSTANCES_MAX = 4
 MAX_CONNECTIONS = 100
 TAKEOVER_SECONDS = 60
 """`takeover_seconds` in fleetd.toml."""
+HEARTBEAT_SECONDS = 60
+"""How long a heartbeat outlives its process in Redis. A scheduler counts as seen until then."""
 SHORTENED = f"Shortened: the scheduler is taken over after {TAKEOVER_SECONDS} s, not 5 min."
 POWER_CUT = "power cut"
 RETURN = "return"
@@ -27,12 +29,13 @@ JOB_SCALE = 2.0
 """As in the demo of one host: two cores are enough for the surge in Ruby."""
 CALM: Rates = {"default": 4.0, "push": 1.5, "ingress": 2.0, "mailers": 0.3, "pull": 0.5, "fasp": 0.3}
 """About 4 of the 15 threads of the smallest fleet."""
-SURGE: Rates = {"default": 22.0, "push": 21.0, "ingress": 21.0, "mailers": 2.0, "pull": 4.0, "fasp": 1.0}
-"""About 40 threads: nearly three times the smallest fleet, and all that two hosts have at their max."""
+SURGE: Rates = {"default": 20.0, "push": 19.0, "ingress": 19.0, "mailers": 2.0, "pull": 4.0, "fasp": 1.0}
+"""About 36 threads: more than twice the smallest fleet, and nearly all that two hosts have at their max."""
 CALM_SECONDS = 12.0
-SURGE_SECONDS = 85.0
+SURGE_SECONDS = 150.0
 """How long the surge of jobs lasts: until about when the scheduler is taken over."""
 _GROW_SECONDS = 15.0
+_GROWN_LOOKS = 4
 _AFTERWARDS_SECONDS = 900.0
 _STEADY_LOOKS = 5
 
@@ -52,9 +55,13 @@ def _never(_: Sequence[Sample]) -> bool:
 
 
 def grown(samples: Sequence[Sample]) -> bool:
-    """Whether in the latest sample every host has more than its min."""
-    seen = samples[-1].instances_by_host if samples else None
-    return seen is not None and all(seen.get(host, 0) > INSTANCES_MIN for host in HOSTS)
+    """Whether in four consecutive samples every host had more than its min."""
+    last = samples[-_GROWN_LOOKS:] if len(samples) >= _GROWN_LOOKS else ()
+    return bool(last) and all(
+        sample.instances_by_host is not None
+        and all(sample.instances_by_host.get(host, 0) > INSTANCES_MIN for host in HOSTS)
+        for sample in last
+    )
 
 
 def taken_over(samples: Sequence[Sample]) -> bool:
@@ -99,9 +106,9 @@ def phases(seconds_scale: float = 1.0) -> tuple[Phase, ...]:
         ),
         Phase(
             name=POWER_CUT,
-            watch="The host with the scheduler has lost its power, in mid surge. The others go on. When none has seen "
-            f"a scheduler for {TAKEOVER_SECONDS} s, one of them starts it.",
-            seconds_max=TAKEOVER_SECONDS + 90,
+            watch="The host with the scheduler has lost its power, in mid surge. Its heartbeats live on for "
+            f"{HEARTBEAT_SECONDS} s; {TAKEOVER_SECONDS} s after that, another host starts the scheduler.",
+            seconds_max=HEARTBEAT_SECONDS + TAKEOVER_SECONDS + 90,
             over=taken_over,
         ),
         Phase(

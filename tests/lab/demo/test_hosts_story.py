@@ -63,11 +63,11 @@ def test_the_calm_needs_no_more_than_min_and_the_surge_all_that_two_hosts_have(t
 
 
 def test_the_power_goes_once_all_hosts_have_grown() -> None:
-    assert story.grown([sample(ALL)])
-    assert not story.grown([sample({**ALL, "w2": 1})])
-    assert not story.grown([sample({"w1": 3, "w2": 3})])
-    assert not story.grown([sample(None)])
-    assert not story.grown([])
+    assert story.grown([sample(ALL)] * 4)
+    assert not story.grown([sample(ALL)] * 3)
+    assert not story.grown([sample({**ALL, "w2": 1})] * 4)
+    assert not story.grown([sample({"w1": 3, "w2": 3})] * 4)
+    assert not story.grown([sample(None)] * 4)
 
 
 def test_it_is_taken_over_once_one_lives_elsewhere() -> None:

@@ -42,7 +42,7 @@ GOOD = FleetFigures(
     looks=2000,
     longest_gap_seconds=0.3,
     taken_over_by="w2",
-    takeover_seconds=64.0,
+    takeover_seconds=124.0,
     scheduler_starts=2,
     cron_doubles=0,
     at_cut={"w1": 2, "w2": 3, "w3": 2},
@@ -122,7 +122,7 @@ def test_the_summary_fits_and_has_the_figures() -> None:
         shown = " ".join("\n".join(line.plain for line in lines).split())
         assert "6,003" in shown
         assert "3: 2 ran in processes of w1 and 1 had just been taken from Redis by them" in shown
-        assert "by w2, 64 s after the power cut" in shown
+        assert "by w2, 124 s after the power cut" in shown
         assert "84 of 97: 80 by workers, 4 by others" in shown
         assert symbols is UNICODE or shown.isascii()
 
