@@ -36,6 +36,8 @@ class NamingMemory(Value, frozen=True, kw_only=True):
 
     seen: bool = False  # some connection bore a worker's name, and none has been missed since without another seen
     missing_seconds: dict[str, float] = {}  # by application_name: since when a busy worker's is missed
+    #: Those of them that were at work at a later beat, too. A worker whose host lost its power beats no more.
+    beaten: frozenset[str] = frozenset()
     others_connections: int = 0  # those that bear no name of a worker, at the last reading
     rose_seconds: float | None = None  # when they last became more
     doubted: bool = False  # that happened less than DOUBT_SECONDS ago
@@ -47,16 +49,19 @@ def remember_naming(memory: NamingMemory, snapshot: Snapshot, sidekiq: SidekiqFa
     if names is None or not isinstance(snapshot.database, Known):
         return memory
     missing = {name: since for name, since in memory.missing_seconds.items() if name not in names}
+    beaten = set(memory.beaten)
     if sidekiq is not None:
-        busy, alive = _at_work(_living(sidekiq, snapshot, host), host)
+        busy, alive = _at_work(_living(sidekiq, snapshot, host), host, now)
         if sidekiq.processes_complete:
             missing = {name: since for name, since in missing.items() if name in alive}
-        missing |= dict.fromkeys(sorted(busy - names - missing.keys()), now)
+        missing |= dict.fromkeys(sorted(busy.keys() - names - missing.keys()), now)
+        beaten |= {name for name, beat in busy.items() if beat > missing.get(name, now)}
     others = snapshot.database.value.others_connections
     rose = now if others > memory.others_connections else memory.rose_seconds
     return NamingMemory(
         seen=bool(names) or (memory.seen and not missing),
         missing_seconds=missing,
+        beaten=frozenset(beaten & missing.keys()),
         others_connections=others,
         rose_seconds=rose,
         doubted=rose is not None and 0.0 <= now - rose < DOUBT_SECONDS,
@@ -73,7 +78,9 @@ def nameless(memory: NamingMemory, running: Set[str]) -> frozenset[str]:
 def names_missing(memory: NamingMemory, now_seconds: float) -> NamesMissing | None:
     """What to tell a person; None: all names that can be expected are there, or it is too early to say."""
     late = {
-        n: now_seconds - since for n, since in memory.missing_seconds.items() if now_seconds - since >= SAID_SECONDS
+        n: now_seconds - since
+        for n, since in memory.missing_seconds.items()
+        if now_seconds - since >= SAID_SECONDS and n in memory.beaten
     }
     if not late:
         return None
@@ -117,9 +124,9 @@ def _living(sidekiq: SidekiqFacts, snapshot: Snapshot, host: str) -> list[Proces
     return [p for p in sidekiq.processes if p.identity not in ended]
 
 
-def _at_work(processes: list[ProcessFacts], host: str) -> tuple[frozenset[str], frozenset[str]]:
-    """By application_name: the workers with a job that began lately, and all that are alive."""
-    busy, alive = set[str](), set[str]()
+def _at_work(processes: list[ProcessFacts], host: str, now_seconds: float) -> tuple[dict[str, float], frozenset[str]]:
+    """By application_name: the workers with a job that began lately, with their last beat; and all that are alive."""
+    busy, alive = dict[str, float](), set[str]()
     for process in processes:
         tag = parse_tag(process.tag)
         key = own_key(process, host)
@@ -132,5 +139,5 @@ def _at_work(processes: list[ProcessFacts], host: str) -> tuple[frozenset[str], 
         alive.add(name)
         recent = any(job.run_age_seconds <= LONG_JOB_SECONDS for job in process.jobs) or not process.jobs
         if process.busy_threads and recent:
-            busy.add(name)
-    return frozenset(busy), frozenset(alive)
+            busy[name] = max(now_seconds - process.beat_age_seconds, busy.get(name, 0.0))
+    return busy, frozenset(alive)
