@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from textwrap import fill
 
 from rich.console import Console
 
@@ -78,13 +79,13 @@ def _scale(text: str) -> float:
 
 def _run(options: argparse.Namespace, console: Console, symbols: Symbols, *, plain: bool) -> int:
     title, show_it = (several.TITLE, several.show) if options.hosts else (one.TITLE, one.show)
-    print(f"{title}\n", flush=True)
+    print(f"{fill(title, console.width)}\n", flush=True)
     with Steps(console, symbols, plain=plain) as steps, Lab(NAME, steps.detail) as lab, _undisturbed_end():
         terms = Terms(steps, console, symbols, seconds_scale=options.seconds_scale, keep=options.keep, plain=plain)
         outcome = show_it(lab, terms)
         print()
         show(console, outcome.lines)
-        print(f"\n{verdict(outcome.groups, outcome.promised)}", flush=True)
+        print(f"\n{fill(verdict(outcome.groups, outcome.promised), console.width)}", flush=True)
         if options.keep:
             outcome.go_on()
             lab.keep()

@@ -52,6 +52,11 @@ def _instances(sample: Sample) -> str:
 
 def news(before: Status | None, now: Status, who: str = "fleetd") -> list[str]:
     """What fleetd did and reported since `before`: its new events, and new clamps that are not routine."""
+    return [*new_events(before, now, who), *new_clamps(before, now, who)]
+
+
+def new_events(before: Status | None, now: Status, who: str) -> list[str]:
+    """What fleetd did since `before`."""
     now = cleaned(now, ascii_only=False)
     seen = [event.sentence for event in cleaned(before, ascii_only=False).last_events] if before else []
     events = [event.sentence for event in now.last_events]
@@ -61,6 +66,12 @@ def news(before: Status | None, now: Status, who: str = "fleetd") -> list[str]:
         if events[: len(overlap)] == overlap:
             fresh = events[len(overlap) :]
             break
+    return [f"{who}: {sentence(text)}" for text in fresh]
+
+
+def new_clamps(before: Status | None, now: Status, who: str) -> list[str]:
+    """What lowered a number, and is not routine."""
+    now = cleaned(now, ascii_only=False)
     old = {(clamp.profile, clamp.code) for clamp in before.clamps} if before else set()
     clamps = [clamp for clamp in now.clamps if (clamp.profile, clamp.code) not in old]
     sentences = [
@@ -68,4 +79,4 @@ def news(before: Status | None, now: Status, who: str = "fleetd") -> list[str]:
         for clamp in clamps
         if clamp.code not in ROUTINE_CLAMPS and clamp.before_instances is not None
     ]
-    return [f"{who}: {sentence(text)}" for text in [*fresh, *sentences]]
+    return [f"{who}: {sentence(text)}" for text in sentences]

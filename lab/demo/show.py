@@ -9,7 +9,7 @@ from lab.demo.terms import Outcome, Terms
 from lab.lab import Lab
 
 TITLE = (
-    f"fleetd's demo: two virtual hosts, main (Redis, Postgres, PgBouncer) and worker1 (fleetd, Sidekiq).\n{SHORTENED}"
+    f"fleetd's demo: two virtual hosts, main (Redis, Postgres, PgBouncer) and worker1 (fleetd, Sidekiq). {SHORTENED}"
 )
 AROUND = (
     ("worker1", "fleetctl status --watch"),

@@ -47,6 +47,7 @@ def figures(hosts: ManyHosts, seen: Timeline, watched: FleetWatched) -> FleetFig
         most_claimed=claims_at_once(seen, lab),
         most_others=others_at_once(seen),
         refusals=count.refusals(hosts.main),
+        unit_said=watched.unit_said,
         restarts=count.restarts(hosts.workers),
         failed_units=count.failed_units(every),
         overdue_phases=watched.overdue_phases,

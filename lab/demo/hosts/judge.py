@@ -51,6 +51,8 @@ class FleetFigures:
     """What all live workers could have opened at once."""
     most_others: int
     refusals: int | None
+    unit_said: str
+    """Why the scheduler's unit did not start on the host that was back, in its journal. "": it does not say so."""
     restarts: int | None
     failed_units: Sequence[str] | None
     overdue_phases: Sequence[str] = ()
@@ -108,7 +110,7 @@ def _observers(figures: FleetFigures) -> Group:
     two += f" ({duration(figures.longest_gap_seconds)} apart at most)"
     seconds = figures.takeover_seconds
     in_time = seconds is not None and TAKEOVER_SECONDS <= seconds <= _LATEST_SECONDS
-    by = f"by {figures.taken_over_by}, {seconds:.0f} s after the power cut" if seconds is not None else "by nobody"
+    by = f"by {figures.taken_over_by}, after {seconds:.0f} s" if seconds is not None else "by nobody"
     at, after = figures.at_cut, figures.most_after
     alike = len(at) > 1 and max(at.values()) - min(at.values()) <= 1 and min(at.values()) > INSTANCES_MIN
     before = {host: at.get(host, 0) for host in after}
@@ -119,7 +121,7 @@ def _observers(figures: FleetFigures) -> Group:
         "Observers: the processes of all hosts, ten times a second, from outside",
         (
             Line("two schedulers", two, not pairs and figures.looks > 0),
-            Line("scheduler taken over", f"{by} ({HEARTBEAT_SECONDS} s its last heartbeat lived)", in_time),
+            Line("scheduler taken over", f"{by} (its heartbeat outlives it by {HEARTBEAT_SECONDS} s)", in_time),
             Line("scheduler starts", _starts(figures), figures.scheduler_starts == 2),
             Line("cron jobs doubled", count(figures.cron_doubles), figures.cron_doubles == 0),
             Line("in the surge", _by_host(at), alike),
@@ -170,6 +172,11 @@ def _others(figures: FleetFigures) -> Group:
     return Group(
         "Redis, systemd and its journal",
         (
+            Line(
+                f"{figures.cut_host}'s scheduler",
+                figures.unit_said.partition(".")[0] or "its unit says nothing",
+                bool(figures.unit_said),
+            ),
             Line("failed jobs", count(figures.redis_failed_jobs), figures.redis_failed_jobs == 0),
             Line("died and restarted", count(figures.restarts), figures.restarts == 0),
             Line("failed units", troubles, failed is not None and not failed),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fleetd.core.model.hosts import FleetHosts
 from fleetd.core.model.status import Status
 from lab.demo.hosts.news import fleet_news, scheduler_news
-from lab.demo.plain import news
+from lab.demo.plain import new_clamps, new_events
 from lab.demo.samples import Sample, Samples
 from lab.demo.screen import Scene
 from lab.demo.story import Progress
@@ -70,7 +70,9 @@ class FleetSeen:
             for host, status in look.statuses.items():
                 before = self._statuses.get(host)
                 if before is not None:  # else it is what a fleetd says as it starts
-                    self._tell(look, [*news(before, status, host), *scheduler_news(before, status)])
+                    self._tell(look, new_events(before, status, host))
+                    if host == narrator(look.statuses):  # the others say the same of the whole fleet
+                        self._tell(look, [*new_clamps(before, status, host), *scheduler_news(before, status)])
                 self._statuses[host], self._heard_at = status, time.monotonic()
             if look.fleet is not None:
                 self._tell(look, fleet_news(self._fleet, look.fleet))

@@ -44,7 +44,7 @@ _LAYOUTS = (
     _Layout(news_least=8, news_lines=2, blank_lines=True, queues=True),
     _Layout(news_least=5, news_lines=2, blank_lines=True, queues=True),
     _Layout(news_least=5, news_lines=2, blank_lines=True),
-    _Layout(news_least=3),
+    _Layout(news_least=3, news_lines=2),
     _Layout(news_least=2, watch_rows=1),
     _Layout(news_least=1, watch_rows=1, table=False, footer=False),
 )

@@ -29,7 +29,7 @@ def configuration(host: str) -> str:
 
 def prepare(lab: Lab, step: Step) -> ManyHosts:
     """Prepare all hosts, not booted."""
-    step("Putting fleetd and the stand-in Mastodon on three hosts, Redis and Postgres on three others")
+    step("Installing fleetd, the stand-in Mastodon, Redis and Postgres on six hosts")
     hosts = many_hosts(lab, max_connections=MAX_CONNECTIONS, boot_seconds=_BOOT_SECONDS)
     for worker in hosts.workers:
         configure(worker, configuration(worker.name))
@@ -38,19 +38,19 @@ def prepare(lab: Lab, step: Step) -> ManyHosts:
 
 def start(hosts: ManyHosts, observer: Observer, step: Step) -> None:
     """Boot all hosts, start fleetd on the three workers, and wait until each has its min, and one the scheduler."""
-    step("Booting all six: a systemd, a D-Bus and a journal each")
+    step("Booting them: a systemd, a D-Bus and a journal each")
     hosts.lab.boot()
-    step("Waiting for Postgres, for Redis with its replica, and for three Sentinels")
+    step("Waiting for Postgres, Redis, its replica and the Sentinels")
     hosts.main.wait_until("Postgres answers", lambda: answers(hosts.main, ["pg_isready"], "accepting"))
     redis.wait_ready(hosts)
-    step("Starting fleetd on w1, w2 and w3: systemctl enable --now fleetd, then mastodon-sidekiq.target")
+    step("Starting fleetd, then mastodon-sidekiq.target, on w1, w2 and w3")
     with ThreadPoolExecutor(max_workers=len(hosts.workers)) as pool:
         for done in [pool.submit(start_fleetd, worker) for worker in hosts.workers]:
             done.result()
     step("Waiting for an instance on each of them, and the scheduler")
     names = [worker.name for worker in hosts.workers]
     observer.wait("each host has its min, and one the scheduler", lambda seen: _up(seen, names))
-    step("Waiting until each host has told what it runs, and one of them leads")
+    step("Waiting until each has told what it runs, and one leads")
     hosts.lab.hosts[FIRST_SCHEDULER].wait_until("one of them leads", lambda: all(map(_has_plan, hosts.workers)))
 
 

@@ -46,6 +46,8 @@ class FleetWatched:
     fleet: FleetHosts | None
     """What `fleetctl hosts` showed in the end."""
     cut: PowerCut
+    unit_said: str
+    """Why the scheduler's unit did not start on the host that was back, in its journal. "": it does not say so."""
     overdue_phases: Sequence[str]
 
 
@@ -60,6 +62,7 @@ class _Director:
         self._began = time.monotonic()
         self._booting: Future[None] | None = None
         self.cut: PowerCut | None = None
+        self.unit_said = ""
 
     def begin(self, phase: Phase) -> None:
         """Called as a phase begins. LabError: a host has died that should not have."""
@@ -73,8 +76,18 @@ class _Director:
             self._booting = self._pool.submit(self._hosts.lab.hosts[self.cut.host].boot)
         elif phase.name == COUNT:
             self._loader.stop()
-            if self._booting is not None:
-                self._booting.result()
+            self._hear_unit()
+
+    def _hear_unit(self) -> None:
+        """What the scheduler's unit said at the boot of the host that was back."""
+        if self._booting is None or self.cut is None:
+            return
+        self._booting.result()
+        host = self._hosts.lab.hosts[self.cut.host]
+        said = host.journalctl("-b", "-o", "cat", "-u", "mastodon-sidekiq-scheduler").splitlines()
+        self.unit_said = next((line for line in said if line.startswith("Not started: ")), "")
+        if self.unit_said:
+            self._seen.note(time.monotonic() - self._began, f"The scheduler's unit on {host.name}: {self.unit_said}")
 
     def _victim(self) -> Host:
         """The host with the scheduler."""
@@ -116,7 +129,7 @@ def tell(hosts: ManyHosts, observer: Observer, terms: Terms) -> FleetWatched:
                 loader.stop()
     if director.cut is None:
         raise LabError("The story ended without its power cut.")
-    return FleetWatched(last.samples, seen.fleet, director.cut, overdue)
+    return FleetWatched(last.samples, seen.fleet, director.cut, director.unit_said, overdue)
 
 
 def go_on(hosts: ManyHosts) -> None:

@@ -54,6 +54,7 @@ GOOD = FleetFigures(
     most_claimed=80,
     most_others=4,
     refusals=0,
+    unit_said="Not started: the scheduler runs on w2 (mastodon-sidekiq-scheduler, process 474). Two would double.",
     restarts=0,
     failed_units=(),
 )
@@ -103,6 +104,7 @@ def test_all_promises_kept_and_what_went_with_the_power_is_told() -> None:
         ({"most_claimed": 0}, ["could have been open"]),
         ({"most_open": None}, ["most connections"]),
         ({"refusals": None}, ["'too many clients'"]),
+        ({"unit_said": ""}, ["w1's scheduler"]),
         ({"restarts": 1}, ["died and restarted"]),
         ({"failed_units": ("w1: x.service",)}, ["failed units"]),
         ({"overdue_phases": ("recovery",)}, ["after the surge"]),
@@ -122,7 +124,7 @@ def test_the_summary_fits_and_has_the_figures() -> None:
         shown = " ".join("\n".join(line.plain for line in lines).split())
         assert "6,003" in shown
         assert "3: 2 ran in processes of w1 and 1 had just been taken from Redis by them" in shown
-        assert "by w2, 124 s after the power cut" in shown
+        assert "by w2, after 124 s (its heartbeat outlives it by 60 s)" in shown
         assert "84 of 97: 80 by workers, 4 by others" in shown
         assert symbols is UNICODE or shown.isascii()
 
