@@ -12,8 +12,8 @@ from lab.lab import Lab
 from lab.observers.observer import observing
 
 TITLE = (
-    "fleetd's demo of three hosts, w1, w2 and w3; beside them main (Postgres), redis1 and redis2, with a Sentinel each. "
-    f"{SHORTENED}"
+    "fleetd's demo of three hosts, w1, w2 and w3; beside them main (Postgres), redis1 and redis2, each with a "
+    f"Sentinel. {SHORTENED}"
 )
 AROUND = (
     ("w2", "fleetctl hosts"),
