@@ -13,6 +13,7 @@ PYTEST := $(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -p no:cachep
 help:
 	@echo "make test       everything: lint, types, import contracts, unit, property and lab tests"
 	@echo "make demo       watch fleetd handle a surge, with real Redis, Postgres, systemd and Sidekiq (ARGS=--keep: leave it running)"
+	@echo "make demo ARGS=--hosts  watch three hosts as one fleet, one of which loses its power in the surge"
 	@echo "make venv       only .venv, to run single tests; no sudo"
 	@echo "make lint       ruff, mypy --strict, import-linter"
 	@echo "make test-unit  the tests that need no virtual hosts, in a few minutes, without sudo"

@@ -1,5 +1,7 @@
 """`python -m lab.demo`: shows fleetd in a surge, on real Redis, Postgres, systemd and Sidekiq.
 
+`--hosts` shows three hosts as one fleet.
+
 Exit status: 0 if all promises were kept, 1 if not or if the hosts could not be built, 130 after Ctrl-C.
 """
 
@@ -12,15 +14,17 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from textwrap import fill
 
 from rich.console import Console
 
 from fleetd.cli.terminal.output import ends_cleanly, open_console, show
 from fleetd.cli.terminal.symbols import Symbols
-from lab.demo import count, stage, tell
+from lab.demo import show as one
+from lab.demo.hosts import show as several
 from lab.demo.progress import Steps
-from lab.demo.story import SHORTENED
-from lab.demo.summary import broken, judge, summary_lines, verdict
+from lab.demo.summary import broken, verdict
+from lab.demo.terms import Outcome, Terms
 from lab.errors import LabError
 from lab.lab import Lab
 
@@ -39,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with ends_cleanly():
             return _run(options, console, symbols, plain=plain)
     except KeyboardInterrupt:
-        print("Stopped. Both hosts are gone, and nothing of them is left.", file=sys.stderr)
+        print("Stopped. All hosts are gone, and nothing of them is left.", file=sys.stderr)
         return 130
     except LabError as error:
         print(f"The demo could not go on: {error}", file=sys.stderr)
@@ -50,6 +54,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m lab.demo",
         description="Boots two virtual hosts and shows fleetd through a surge of jobs: about four minutes.",
+    )
+    parser.add_argument(
+        "--hosts", action="store_true", help="three hosts as one fleet; one of them loses its power in the surge"
     )
     parser.add_argument("--keep", action="store_true", help="leave the hosts running, and say how to look around")
     parser.add_argument("--plain", action="store_true", help="lines instead of the live screen, as in a pipe")
@@ -71,23 +78,19 @@ def _scale(text: str) -> float:
 
 
 def _run(options: argparse.Namespace, console: Console, symbols: Symbols, *, plain: bool) -> int:
-    print("fleetd's demo: two virtual hosts, main (Redis, Postgres, PgBouncer) and worker1 (fleetd, Sidekiq).")
-    print(f"{SHORTENED}\n", flush=True)
+    title, show_it = (several.TITLE, several.show) if options.hosts else (one.TITLE, one.show)
+    print(f"{fill(title, console.width)}\n", flush=True)
     with Steps(console, symbols, plain=plain) as steps, Lab(NAME, steps.detail) as lab, _undisturbed_end():
-        hosts = stage.build(lab, steps.begin)
-        steps.end()
-        seen = tell.tell(hosts, console, symbols, seconds_scale=options.seconds_scale, keep=options.keep, plain=plain)
-        steps.begin("Counting every job")
-        groups = judge(count.figures(hosts, seen))
-        steps.end()
+        terms = Terms(steps, console, symbols, seconds_scale=options.seconds_scale, keep=options.keep, plain=plain)
+        outcome = show_it(lab, terms)
         print()
-        show(console, summary_lines(groups, seen.samples, width=console.width, symbols=symbols))
-        print(f"\n{verdict(groups)}", flush=True)
+        show(console, outcome.lines)
+        print(f"\n{fill(verdict(outcome.groups, outcome.promised), console.width)}", flush=True)
         if options.keep:
-            tell.go_on(hosts)
+            outcome.go_on()
             lab.keep()
-            print(_around())
-    return 1 if broken(groups) else 0
+            print(_around(outcome))
+    return 1 if broken(outcome.groups) else 0
 
 
 @contextlib.contextmanager
@@ -100,21 +103,22 @@ def _undisturbed_end() -> Iterator[None]:
             signal.signal(number, signal.SIG_IGN)
 
 
-def _around() -> str:
+def _around(outcome: Outcome) -> str:
     python = Path(sys.executable)
     here = Path.cwd()
     program = python.relative_to(here) if python.is_relative_to(here) else python
     lab = f"{'sudo ' if 'SUDO_USER' in os.environ else ''}{program} -m lab"
-    return f"""
-The hosts run on, with a calm load for an hour. To look around:
-  {lab} enter worker1 --lab {NAME} -- fleetctl status --watch
-  {lab} enter worker1 --lab {NAME} -- journalctl -u fleetd -f
-  {lab} enter worker1 --lab {NAME} -- systemctl list-units 'mastodon-sidekiq*'
-  {lab} enter worker1 --lab {NAME} -- curl -s http://127.0.0.1:9849/metrics
-  {lab} enter main --lab {NAME} -- redis-cli llen queue:push
-  {lab} enter worker1 --lab {NAME}               a shell; try: systemctl stop mastodon-sidekiq@1
-To end it:
-  {lab} down {NAME}"""
+    commands = [f"  {lab} enter {host} --lab {NAME} -- {command}" for host, command in outcome.around]
+    host, command = outcome.attempt
+    return "\n".join(
+        [
+            "\nThe hosts run on, with a calm load for an hour. To look around:",
+            *commands,
+            f"  {lab} enter {host} --lab {NAME}               a shell; try: {command}",
+            "To end it:",
+            f"  {lab} down {NAME}",
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lab.demo.samples import Sample
 from lab.demo.summary import Figures
 from lab.errors import LabError
+from lab.hosts.host import Host
 from lab.jobs import load, records
 from lab.jobs.resp import RedisError
 from lab.topologies import TwoHosts
@@ -37,41 +38,38 @@ class Watched:
 
 def figures(hosts: TwoHosts, watched: Watched) -> Figures:
     """Count everything. Raises LabError if job records or Redis can't be read: without them there is no result."""
-    try:
-        tally = _settled(hosts)
-        processed, failed = _sidekiqs_count(hosts, tally.done)
-    except (OSError, RedisError, ValueError) as error:
-        raise LabError(f"The jobs can't be counted: {error}") from error
     worker, main = hosts.worker, hosts.main
-    failed_units = [f"{host.name}: {unit}" for host in (main, worker) for unit in host.failed_units()]
+    tally = settled(main)
+    processed, failed = sidekiqs_count(main, tally.done)
     return Figures(
         tally=tally,
         redis_processed_jobs=processed,
         redis_failed_jobs=failed,
         samples=watched.samples,
-        connections_limit=int(main.run(["psql", "-Atqc", _LIMIT], user="postgres").stdout),
-        refusals=_refusals(hosts),
-        restarts=_restarts(hosts),
-        failed_units=failed_units,
-        cron_doubles=doubles(((at, name) for at, name, *_ in records.cron_pushes([main, worker])), CRON_SECONDS),
+        connections_limit=connections_limit(main),
+        refusals=refusals(main),
+        restarts=restarts([worker]),
+        failed_units=failed_units([main, worker]),
+        cron_doubles=cron_doubles([main, worker]),
         stopped_by_budget=watched.stopped_by_budget,
         overdue_phases=watched.overdue_phases,
     )
 
 
-def _settled(hosts: TwoHosts) -> records.Tally:
-    """Cron jobs go on every few seconds. Count at a moment at which none is under way, if there is one."""
+def settled(redis: Host) -> records.Tally:
+    """The count of jobs. Cron jobs go on every few seconds: count when none is under way, if there is such a moment."""
     deadline = time.monotonic() + _SETTLE_SECONDS
-    tally = records.tally(hosts.main)
-    while not tally.settled and time.monotonic() < deadline:
-        time.sleep(0.3)
-        tally = records.tally(hosts.main)
+    with _counting():
+        tally = records.tally(redis)
+        while not tally.settled and time.monotonic() < deadline:
+            time.sleep(0.3)
+            tally = records.tally(redis)
     return tally
 
 
-def _sidekiqs_count(hosts: TwoHosts, done: int) -> tuple[int, int]:
-    """`stat:processed` and `stat:failed`. Processes add to them with each heartbeat, so wait for the last ones."""
-    with load.connect(hosts.main) as redis:
+def sidekiqs_count(redis_host: Host, done: int = 0) -> tuple[int, int]:
+    """`stat:processed` and `stat:failed`. Processes add to them with each heartbeat, so wait for `done` jobs."""
+    with _counting(), load.connect(redis_host) as redis:
 
         def read(name: str) -> int:
             return int(str(redis.command("GET", f"stat:{name}") or 0))
@@ -81,16 +79,41 @@ def _sidekiqs_count(hosts: TwoHosts, done: int) -> tuple[int, int]:
         return read("processed"), read("failed")
 
 
-def _refusals(hosts: TwoHosts) -> int | None:
-    logs = [path.read_text(errors="replace") for path in hosts.main.path("/var/log/postgresql").glob("*.log")]
+@contextlib.contextmanager
+def _counting() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RedisError, ValueError) as error:
+        raise LabError(f"The jobs can't be counted: {error}") from error
+
+
+def connections_limit(postgres: Host) -> int:
+    """How many connections Postgres has for ordinary roles."""
+    return int(postgres.run(["psql", "-Atqc", _LIMIT], user="postgres").stdout)
+
+
+def refusals(postgres: Host) -> int | None:
+    """How often Postgres refused a client for want of connections; None: its log can't be found."""
+    logs = [path.read_text(errors="replace") for path in postgres.path("/var/log/postgresql").glob("*.log")]
     if not any("ready to accept connections" in log for log in logs):
         return None  # not the right log: that it has no refusals proves nothing
     return sum(any(words in line for words in _REFUSALS) for log in logs for line in log.splitlines())
 
 
-def _restarts(hosts: TwoHosts) -> int:
-    said = hosts.worker.journalctl("-o", "cat", "-u", "mastodon-sidekiq*")
-    return sum("Scheduled restart job" in line for line in said.splitlines())
+def restarts(workers: Iterable[Host]) -> int:
+    """How often systemd restarted a worker that had died."""
+    said = [host.journalctl("-o", "cat", "-u", "mastodon-sidekiq*") for host in workers]
+    return sum("Scheduled restart job" in line for journal in said for line in journal.splitlines())
+
+
+def failed_units(hosts: Iterable[Host]) -> list[str]:
+    """`host: unit` for each unit in state failed."""
+    return [f"{host.name}: {unit}" for host in hosts for unit in host.failed_units()]
+
+
+def cron_doubles(hosts: Iterable[Host]) -> int:
+    """How many cron jobs were enqueued again too early, as two schedulers would do."""
+    return doubles(((at, name) for at, name, *_ in records.cron_pushes(hosts)), CRON_SECONDS)
 
 
 def doubles(pushes: Iterable[tuple[float, str]], every_seconds: float) -> int:

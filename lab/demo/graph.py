@@ -63,6 +63,17 @@ def graph(
     return lines
 
 
+def strip(values: Sequence[float | None], *, cells: int, span: int, top: float, style: str, symbols: Symbols) -> Text:
+    """A series as one row of columns, `top` high, without an axis. 0 and None: a dot."""
+    line = Text()
+    for value in stretched(values, cells, max(span, len(values), 1)):
+        if value:
+            line.append(_cell(value, 0, 1, top, symbols), style)
+        else:
+            line.append(symbols.dot, QUIET)
+    return line
+
+
 def _cell(value: float | None, row: int, rows: int, top: float, symbols: Symbols) -> str:
     if value is None:
         return "?" if row == 0 else " "

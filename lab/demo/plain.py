@@ -13,13 +13,13 @@ from lab.demo.story import TARGETS_SECONDS
 
 def plain_line(scene: Scene) -> str:
     """The latest sample and status in one line."""
-    head = f"{clock(scene.progress.story_seconds):>5}  {scene.progress.phase.name:<9}"
+    head = head_of(scene)
     if not scene.samples:
         return f"{head} nothing seen yet"
     sample = scene.samples[-1]
     limit = None if scene.status is None else scene.status.connections.limit_connections
     parts = [
-        f"{count(sample.waiting_total)} jobs wait{_slowest(sample)}",
+        f"{count(sample.waiting_total)} jobs wait{slowest(sample)}",
         f"instances {_instances(sample)}",
         f"connections {count(sample.connections)} of {count(limit)}",
         f"schedulers {count(sample.schedulers)}",
@@ -27,7 +27,13 @@ def plain_line(scene: Scene) -> str:
     return f"{head} {', '.join(parts)}{'. ' + scene.silence if scene.silence else ''}"
 
 
-def _slowest(sample: Sample) -> str:
+def head_of(scene: Scene) -> str:
+    """The time and the phase."""
+    return f"{clock(scene.progress.story_seconds):>5}  {scene.progress.phase.name:<9}"
+
+
+def slowest(sample: Sample) -> str:
+    """In brackets the queue that waits the most times its target, if one is late."""
     waits = sample.waits_seconds or {}
     late = {queue: wait for queue, wait in waits.items() if wait > TARGETS_SECONDS.get(queue, 60)}
     if not late:
@@ -44,8 +50,13 @@ def _instances(sample: Sample) -> str:
     return said + (f" + {sample.stopping_instances} stopping" if sample.stopping_instances else "")
 
 
-def news(before: Status | None, now: Status) -> list[str]:
+def news(before: Status | None, now: Status, who: str = "fleetd") -> list[str]:
     """What fleetd did and reported since `before`: its new events, and new clamps that are not routine."""
+    return [*new_events(before, now, who), *new_clamps(before, now, who)]
+
+
+def new_events(before: Status | None, now: Status, who: str) -> list[str]:
+    """What fleetd did since `before`."""
     now = cleaned(now, ascii_only=False)
     seen = [event.sentence for event in cleaned(before, ascii_only=False).last_events] if before else []
     events = [event.sentence for event in now.last_events]
@@ -55,6 +66,12 @@ def news(before: Status | None, now: Status) -> list[str]:
         if events[: len(overlap)] == overlap:
             fresh = events[len(overlap) :]
             break
+    return [f"{who}: {sentence(text)}" for text in fresh]
+
+
+def new_clamps(before: Status | None, now: Status, who: str) -> list[str]:
+    """What lowered a number, and is not routine."""
+    now = cleaned(now, ascii_only=False)
     old = {(clamp.profile, clamp.code) for clamp in before.clamps} if before else set()
     clamps = [clamp for clamp in now.clamps if (clamp.profile, clamp.code) not in old]
     sentences = [
@@ -62,4 +79,4 @@ def news(before: Status | None, now: Status) -> list[str]:
         for clamp in clamps
         if clamp.code not in ROUTINE_CLAMPS and clamp.before_instances is not None
     ]
-    return [f"fleetd: {sentence(text)}" for text in [*fresh, *sentences]]
+    return [f"{who}: {sentence(text)}" for text in sentences]

@@ -27,6 +27,10 @@ class Sample:
     """Live processes that serve the queue `scheduler`, according to their heartbeats in Redis."""
     connections: int | None = None
     """Client connections in pg_stat_activity, including ours."""
+    instances_by_host: Mapping[str, int] | None = None
+    """Live instances on each host that is up, as observers see them. Where it is taken, counts by state are not."""
+    scheduler_hosts: tuple[str, ...] | None = None
+    """The hosts on which a scheduler lives, as observers see them."""
 
     @property
     def waiting_total(self) -> int | None:
@@ -36,6 +40,8 @@ class Sample:
     @property
     def running_instances(self) -> int | None:
         """The number of instances that are up, starting or stopping."""
+        if self.instances_by_host is not None:
+            return sum(self.instances_by_host.values())
         parts = (self.serving_instances, self.starting_instances, self.stopping_instances)
         known = [part for part in parts if part is not None]
         return sum(known) if len(known) == len(parts) else None

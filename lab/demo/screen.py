@@ -26,7 +26,15 @@ from lab.demo.story import SHORTENED, Progress
 SPAN_SECONDS = 200
 """The span of the graphs. A longer story is squeezed into them."""
 
-_STYLES = {"calm": "green", "surge": "red", "recovery": "yellow", "shrink": "cyan", "count": "green"}
+_STYLES = {
+    "calm": "green",
+    "surge": "red",
+    "power cut": "red",
+    "recovery": "yellow",
+    "shrink": "cyan",
+    "return": "cyan",
+    "count": "green",
+}
 
 
 @dataclass(frozen=True)
@@ -74,36 +82,36 @@ def graph_rows(height: int) -> int:
 def screen_lines(scene: Scene, *, width: int, height: int, symbols: Symbols) -> Lines:
     """The screen as `height` lines of at most `width` cells."""
     width = max(width, 40)
-    status = None if scene.status is None else _shown(scene.status, symbols)
+    status = None if scene.status is None else shown(scene.status, symbols)
     rows = graph_rows(height)
     lines: Lines = []
-    footer: Lines = []
+    end: Lines = []
     for layout in _LAYOUTS:
         page = Page(width, symbols, dense=not layout.blank_lines)
         lines = _compose(scene, status, page, layout, rows)
-        footer = _footer(scene, page) if layout.footer else []
-        if len(lines) + len(footer) <= height:
+        end = footer(scene, page, SHORTENED) if layout.footer else []
+        if len(lines) + len(end) <= height:
             break
-    lines = lines[: height - len(footer)]
-    lines += [Text() for _ in range(height - len(footer) - len(lines))] + footer
+    lines = lines[: height - len(end)]
+    lines += [Text() for _ in range(height - len(end) - len(lines))] + end
     for line in lines:
         line.truncate(width)
     return lines
 
 
-def _shown(status: Status, symbols: Symbols) -> Status:
+def shown(status: Status, symbols: Symbols) -> Status:
     """The status, safe to draw, and without the queue of cron jobs, which is of no interest here."""
     status = cleaned(status, ascii_only=symbols.ascii_only)
     return structs.replace(status, queues=tuple(q for q in status.queues if q.name != SCHEDULER_QUEUE))
 
 
 def _compose(scene: Scene, status: Status | None, page: Page, layout: _Layout, rows: int) -> Lines:
-    blocks = [_headline(scene, page, layout)]
+    blocks = [headline(scene, page, layout.watch_rows)]
     if status is None:
-        blocks.append(_graphs(scene, page, rows))
+        blocks.append(graphs(scene, page, rows))
     else:
         blocks.append(queue_lines(status, page))
-        blocks.append(_graphs(scene, page, rows))
+        blocks.append(graphs(scene, page, rows))
         blocks.append(_fleet(status, page, layout))
         blocks.append([*limit_lines(status, page), *_scheduler(status, page), *event_lines(status, page)])
     lines: Lines = []
@@ -114,7 +122,8 @@ def _compose(scene: Scene, status: Status | None, page: Page, layout: _Layout, r
     return lines
 
 
-def _headline(scene: Scene, page: Page, layout: _Layout) -> Lines:
+def headline(scene: Scene, page: Page, watch_rows: int) -> Lines:
+    """The phase with its time, and what to watch for, in at most `watch_rows` lines."""
     progress = scene.progress
     style = _STYLES.get(progress.phase.name, "green")
     head = Text.assemble(
@@ -127,22 +136,20 @@ def _headline(scene: Scene, page: Page, layout: _Layout) -> Lines:
     if gap > 0:
         head.append(" " * gap)
         head.append_text(tail)
-    lines = hanging(Text(), progress.phase.watch, page.width, lines_max=layout.watch_rows, symbols=page.symbols)
+    lines = hanging(Text(), progress.phase.watch, page.width, lines_max=watch_rows, symbols=page.symbols)
     if scene.silence:
         mark = Text.assemble(sign(Level.UNKNOWN, page.symbols), " ")
         lines += hanging(mark, scene.silence, page.width, lines_max=2, symbols=page.symbols)
     return [head, *lines]
 
 
-def _graphs(scene: Scene, page: Page, rows: int) -> Lines:
+def graphs(scene: Scene, page: Page, rows: int, title: str = "Instances (systemd)") -> Lines:
     """Two series side by side, both measured by the demo itself."""
     half = (page.width - 2) // 2
     instances = [sample.running_instances for sample in scene.samples]
     waiting = [sample.waiting_total for sample in scene.samples]
     symbols = page.symbols
-    one = graph(
-        "Instances (systemd)", instances, width=half, rows=rows, span=SPAN_SECONDS, style="cyan", symbols=symbols
-    )
+    one = graph(title, instances, width=half, rows=rows, span=SPAN_SECONDS, style="cyan", symbols=symbols)
     two = graph(
         "Jobs waiting (Redis)", waiting, width=half, rows=rows, span=SPAN_SECONDS, style="yellow", symbols=symbols
     )
@@ -178,9 +185,10 @@ def _scheduler(status: Status, page: Page) -> Lines:
     return hanging(head, said, page.width, lines_max=1, symbols=page.symbols)
 
 
-def _footer(scene: Scene, page: Page) -> Lines:
+def footer(scene: Scene, page: Page, shortened: str) -> Lines:
+    """How it ends, and what is not as usual."""
     end = "It stays up." if scene.keep else "Ctrl-C ends it."
-    return hanging(Text(), Text(f"{end} {SHORTENED}", QUIET), page.width, lines_max=2, symbols=page.symbols)
+    return hanging(Text(), Text(f"{end} {shortened}", QUIET), page.width, lines_max=2, symbols=page.symbols)
 
 
 def clock(seconds: float) -> str:

@@ -27,25 +27,35 @@ def build(lab: Lab, step: Step) -> TwoHosts:
     step("Putting fleetd and the stand-in Mastodon on two virtual hosts")
     hosts = two_hosts(lab, max_connections=MAX_CONNECTIONS)
     _install_web(hosts)
-    hosts.worker.write("/etc/fleetd/fleetd.toml", CONFIGURATION.read_text(), mode=0o640)
-    (hosts.worker.disk / "usr/local/bin/fleetctl").symlink_to("/opt/fleetd/bin/fleetctl")
-    hosts.worker.on_disk("systemd-tmpfiles", "--create", "fleetd.conf")  # for that file's group
+    configure(hosts.worker, CONFIGURATION.read_text())
     step("Booting both: a systemd, a D-Bus and a journal each")
     lab.boot()
     step("Waiting for Redis, Postgres and Mastodon's web on main")
-    hosts.main.wait_until("Redis answers", lambda: _answers(hosts, ["redis-cli", "ping"], "PONG"))
-    hosts.main.wait_until("Postgres answers", lambda: _answers(hosts, ["pg_isready"], "accepting"))
+    hosts.main.wait_until("Redis answers", lambda: answers(hosts.main, ["redis-cli", "ping"], "PONG"))
+    hosts.main.wait_until("Postgres answers", lambda: answers(hosts.main, ["pg_isready"], "accepting"))
     hosts.main.wait_until(
         f"{WEB_UNIT} holds its {WEB_CONNECTIONS} connections", lambda: connections(hosts) >= WEB_CONNECTIONS
     )
     step("Starting fleetd on worker1: systemctl enable --now fleetd, then mastodon-sidekiq.target")
-    # Rendered first, as on a boot. fleetd before the target, so that it finds that workers may name their connections.
-    _systemctl(hosts.worker, "start", "fleetd-render.service")
-    _systemctl(hosts.worker, "enable", "--now", "fleetd.service")
-    _systemctl(hosts.worker, "enable", "--now", "mastodon-sidekiq.target")
+    start_fleetd(hosts.worker)
     step(f"Waiting for {INSTANCES_MIN} Sidekiq instances and the scheduler")
     hosts.worker.wait_until("the first instances serve", lambda: _serving(hosts))
     return hosts
+
+
+def configure(worker: Host, configuration: str) -> None:
+    """Write fleetd.toml, and put fleetctl where people find it. The host need not run."""
+    worker.write("/etc/fleetd/fleetd.toml", configuration, mode=0o640)
+    (worker.disk / "usr/local/bin/fleetctl").symlink_to("/opt/fleetd/bin/fleetctl")
+    worker.on_disk("systemd-tmpfiles", "--create", "fleetd.conf")  # for that file's group
+
+
+def start_fleetd(worker: Host) -> None:
+    """Start fleetd and whatever a boot would start, from now on at each boot. Raises LabError with the journal."""
+    # Rendered first, as on a boot. fleetd before the target, so that it finds that workers may name their connections.
+    _systemctl(worker, "start", "fleetd-render.service")
+    _systemctl(worker, "enable", "--now", "fleetd.service")
+    _systemctl(worker, "enable", "--now", "mastodon-sidekiq.target")
 
 
 def _systemctl(worker: Host, *arguments: str) -> None:
@@ -62,8 +72,9 @@ def connections(hosts: TwoHosts) -> int:
     return int(done.stdout) if done.returncode == 0 else 0
 
 
-def _answers(hosts: TwoHosts, command: list[str], word: str) -> bool:
-    return word in hosts.main.run(command, check=False).stdout
+def answers(host: Host, command: list[str], word: str) -> bool:
+    """Whether a server on this host answers its own client with this word."""
+    return word in host.run(command, check=False).stdout
 
 
 def _serving(hosts: TwoHosts) -> bool:

@@ -17,6 +17,7 @@ from lab.demo.samples import Sample, known
 from lab.demo.story import INSTANCES_MIN, TARGETS_SECONDS
 from lab.jobs.records import Tally
 
+PROMISED = "the fleet grew, stopped at its budget, shrank again, and no job was lost"
 _LABEL_CELLS = 21
 
 
@@ -144,12 +145,14 @@ def _fleetd(figures: Figures) -> Group:
     return Group("fleetd", (Line("what stopped growth", said or "not the connections", bool(said)),))
 
 
-def summary_lines(groups: Sequence[Group], samples: Sequence[Sample], *, width: int, symbols: Symbols) -> Lines:
+def summary_lines(
+    groups: Sequence[Group], samples: Sequence[Sample], *, width: int, symbols: Symbols, counted_by: str = "systemd"
+) -> Lines:
     """The summary for a terminal or a pipe, `width` cells wide."""
     width = min(max(width, 40), 120)
     running = [sample.running_instances for sample in samples]
     drawn = graph(
-        "Instances over time (systemd)",
+        f"Instances over time ({counted_by})",
         running,
         width=width,
         rows=3,
@@ -170,9 +173,7 @@ def summary_lines(groups: Sequence[Group], samples: Sequence[Sample], *, width: 
     return drawn
 
 
-def verdict(groups: Sequence[Group]) -> str:
-    """The last sentence."""
+def verdict(groups: Sequence[Group], promised: str = PROMISED) -> str:
+    """The last sentence. `promised`: what was, as a clause."""
     wrong = broken(groups)
-    if not wrong:
-        return "As promised: the fleet grew, stopped at its budget, shrank again, and no job was lost."
-    return f"Not as promised: {'; '.join(wrong)}."
+    return f"Not as promised: {'; '.join(wrong)}." if wrong else f"As promised: {promised}."

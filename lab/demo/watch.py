@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import psycopg
@@ -15,69 +15,34 @@ import redis
 from fleetd.core.model.status import Status
 from lab.demo.samples import Sample
 from lab.errors import LabError
+from lab.hosts.host import Host
+from lab.lab import Lab
 from lab.setup import mastodon, services
 from lab.topologies import TwoHosts
 
 EVERY_SECONDS = 1.0
 _ANSWER_SECONDS = 3.0
-_STATUS = ("busctl", "--json=short", "call", "org.fleetd1", "/org/fleetd1", "org.fleetd1.Manager", "Status")
+_BUS = ("busctl", "--json=short", "call", "org.fleetd1", "/org/fleetd1", "org.fleetd1.Manager")
 _UNITS = ("systemctl", "list-units", "--all", "--plain", "--no-legend", "--full", "mastodon-sidekiq@*.service")
 
+Answer = TypeVar("Answer")
 
-class Watcher:
-    """Takes samples in its own thread, which is in the lab's network."""
 
-    def __init__(self, hosts: TwoHosts, take: Callable[[Sample, Status | None, str], None]) -> None:
-        """`take` is called in that thread with each sample, fleetd's newest status, and why there is none."""
-        self._hosts = hosts
-        self._take = take
-        self._began = time.monotonic()
-        self._ended = threading.Event()
+class Servers:
+    """Asks Redis and Postgres. What can't be read is unknown. Only for a thread that is in the lab's network."""
+
+    def __init__(self, redis_host: Host, postgres_host: Host) -> None:
         self._redis = redis.Redis(
-            host=hosts.main.address,
+            host=redis_host.address,
             decode_responses=True,
             socket_timeout=_ANSWER_SECONDS,
             socket_connect_timeout=_ANSWER_SECONDS,
         )
+        self._address = postgres_host.address
         self._postgres: psycopg.Connection[tuple[Any, ...]] | None = None
-        self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
 
-    def start(self) -> None:
-        """Begin. Time counts from here."""
-        self._began = time.monotonic()
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End within a few seconds."""
-        self._ended.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=4 * _ANSWER_SECONDS)
-
-    def _run(self) -> None:
-        with self._hosts.lab.network():
-            while not self._ended.is_set():
-                due = time.monotonic() + EVERY_SECONDS
-                status, silence = self._ask_fleetd()
-                self._take(self.look(), status, silence)
-                self._ended.wait(max(0.0, due - time.monotonic()))
-            if self._postgres is not None:
-                self._postgres.close()
-            self._redis.close()
-
-    def look(self) -> Sample:
-        """Take one sample. What can't be read is unknown."""
-        units = self._units() or {}
-        queues = self._queues() or {}
-        return Sample(at_seconds=time.monotonic() - self._began, connections=self._connections(), **units, **queues)
-
-    def _units(self) -> dict[str, Any] | None:
-        try:
-            listed = self._hosts.worker.run(_UNITS, timeout=_ANSWER_SECONDS).stdout
-        except (LabError, OSError):
-            return None
-        return unit_counts(listed)
-
-    def _queues(self) -> dict[str, Any] | None:
+    def queues(self) -> dict[str, Any]:
+        """The fields of a Sample that come from Redis; none, if it does not answer."""
         try:
             with self._redis.pipeline(transaction=True) as ask:
                 ask.time()
@@ -93,7 +58,7 @@ class Watcher:
                     ask.hmget(process, "info", "busy")
                 processes = ask.execute()
         except (redis.RedisError, OSError):
-            return None
+            return {}
         now = seconds + micros / 1e6
         lengths, oldest = answers[0:-3:2], answers[1:-3:2]
         waits = [max(0.0, now - json.loads(job)["enqueued_at"]) if job else 0.0 for job in oldest]
@@ -106,11 +71,12 @@ class Watcher:
             "schedulers": sum("scheduler" in info["queues"] for info, _ in alive),
         }
 
-    def _connections(self) -> int | None:
+    def connections(self) -> int | None:
+        """All client connections of Postgres."""
         try:
             if self._postgres is None or self._postgres.closed:
                 self._postgres = psycopg.connect(
-                    host=self._hosts.main.address,
+                    host=self._address,
                     dbname=services.DATABASE,
                     user="fleetd",
                     password=services.MONITOR_PASSWORD,
@@ -126,14 +92,75 @@ class Watcher:
             return None
         return None if row is None else int(row[0])
 
-    def _ask_fleetd(self) -> tuple[Status | None, str]:
-        try:
-            said = self._hosts.worker.run(_STATUS, timeout=_ANSWER_SECONDS, check=False)
-            if said.returncode != 0:
-                return None, f"fleetd does not answer: {said.stderr.strip()[:200]}"
-            return msgspec.json.decode(json.loads(said.stdout)["data"][0], type=Status), ""
-        except (LabError, OSError, ValueError, msgspec.MsgspecError) as error:
-            return None, f"fleetd does not answer: {str(error)[:200]}"
+    def close(self) -> None:
+        """End both connections."""
+        if self._postgres is not None:
+            self._postgres.close()
+        self._redis.close()
+
+
+class Watcher:
+    """Looks once a second in its own thread, which is in the lab's network."""
+
+    def __init__(self, lab: Lab, servers: Servers, look: Callable[[float], None]) -> None:
+        """`look` is called in that thread with the seconds since the beginning. It may use `servers`."""
+        self._lab = lab
+        self._servers = servers
+        self._look = look
+        self._began = time.monotonic()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
+
+    def start(self) -> None:
+        """Begin. Time counts from here."""
+        self._began = time.monotonic()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End within a few seconds."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=4 * _ANSWER_SECONDS)
+
+    def _run(self) -> None:
+        with self._lab.network():
+            while not self._ended.is_set():
+                due = time.monotonic() + EVERY_SECONDS
+                self._look(time.monotonic() - self._began)
+                self._ended.wait(max(0.0, due - time.monotonic()))
+            self._servers.close()
+
+
+def watcher(hosts: TwoHosts, take: Callable[[Sample, Status | None, str], None]) -> Watcher:
+    """`take` is called with each sample, fleetd's newest status, and why there is none."""
+    servers = Servers(hosts.main, hosts.main)
+
+    def look(at_seconds: float) -> None:
+        status, silence = ask_fleetd(hosts.worker, "Status", Status)
+        units: dict[str, Any] = _units(hosts.worker)
+        sample = Sample(at_seconds=at_seconds, connections=servers.connections(), **units, **servers.queues())
+        take(sample, status, silence)
+
+    return Watcher(hosts.lab, servers, look)
+
+
+def ask_fleetd(host: Host, method: str, kind: type[Answer]) -> tuple[Answer | None, str]:
+    """What the fleetd of a host answers on the bus, or None and why there is no answer."""
+    try:
+        said = host.run([*_BUS, method], timeout=_ANSWER_SECONDS, check=False)
+        if said.returncode != 0:
+            return None, f"fleetd does not answer: {said.stderr.strip()[:200]}"
+        return msgspec.json.decode(json.loads(said.stdout)["data"][0], type=kind), ""
+    except (LabError, OSError, ValueError, msgspec.MsgspecError) as error:
+        return None, f"fleetd does not answer: {str(error)[:200]}"
+
+
+def _units(worker: Host) -> dict[str, int]:
+    try:
+        listed = worker.run(_UNITS, timeout=_ANSWER_SECONDS).stdout
+    except (LabError, OSError):
+        return {}
+    return unit_counts(listed)
 
 
 def unit_counts(listed: str) -> dict[str, int]:

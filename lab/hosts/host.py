@@ -50,7 +50,8 @@ class Host:
     @property
     def running(self) -> bool:
         """Whether the host is booted (its PID 1 lives)."""
-        return self._launcher is not None and self._launcher.poll() is None
+        launcher = self._launcher  # another thread may power it off meanwhile
+        return launcher is not None and launcher.poll() is None
 
     @property
     def disk(self) -> Path:

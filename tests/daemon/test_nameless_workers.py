@@ -85,7 +85,10 @@ def test_others_still_come_first() -> None:
 @pytest.mark.parametrize("open_connections", [True, False])
 def test_workers_without_any_connection_are_told_apart_from_nameless_ones(open_connections: bool) -> None:
     missing = NamesMissing(names=("mastodon-sidekiq@1.w1",), count=1, seconds=30.0, none_seen=True)
-    memory = NamingMemory(missing_seconds={"mastodon-sidekiq@1.w1": 0.0}, others_connections=int(open_connections))
+    name = "mastodon-sidekiq@1.w1"
+    memory = NamingMemory(
+        missing_seconds={name: 0.0}, beaten=frozenset({name}), others_connections=int(open_connections)
+    )
     sign = names_missing(memory, 30.0)
     assert sign == structs.replace(missing, none_open=not open_connections)
     assert ("without any connection to Postgres" in sentence(sign)) != open_connections

@@ -155,6 +155,7 @@ ELSEWHERE = {
     "fleetctl status --fleet": _SEVERAL,
     "make demo": "tests/lab/long/test_demo.py",
     "make demo ARGS=--keep": "tests/lab/long/test_demo.py",
+    "make demo ARGS=--hosts": "tests/lab/long/test_demo.py",
     "make test": "runs this",
     "make test-unit": "runs a part of this",
     "make test-pythons": "runs a part of this with other Pythons",

@@ -72,6 +72,17 @@ def test_the_heartbeat_of_a_process_that_was_killed_is_no_evidence() -> None:
     assert nameless(seen(memory, killed, at_work, at=40.0, units=units), {ONE}) == {ONE}
 
 
+def test_the_last_heartbeat_of_a_host_without_power_is_no_evidence_for_a_person() -> None:
+    memory = NamingMemory()
+    for later in (0.0, 10.0, SAID_SECONDS, 50.0):
+        dead = process(tag(1, host="w2"), busy=3, beat=3.0 + later, hostname="w2")
+        memory = seen(memory, dead, at=later)
+        assert missing(memory, later) == ()
+    assert nameless(memory, {"mastodon-sidekiq@1.w2"}) != frozenset(), "it may live, and have them open"
+    alive = process(tag(1, host="w2"), busy=3, beat=1.0, hostname="w2")
+    assert missing(seen(memory, alive, at=55.0), 55.0) == ("mastodon-sidekiq@1.w2",)
+
+
 def test_an_idle_worker_without_connections_is_no_evidence() -> None:
     idle = (process(tag(1)), process(tag(2)))
     memory = seen(NamingMemory(), *idle, at=0.0)
@@ -83,6 +94,7 @@ def test_an_idle_worker_without_connections_is_no_evidence() -> None:
 def test_one_of_several_may_be_nameless() -> None:
     memory = seen(NamingMemory(), *BUSY, names={ONE: 5})
     assert nameless(memory, {ONE, TWO}) == {TWO}
+    memory = seen(memory, *BUSY, at=SAID_SECONDS, names={ONE: 5})
     assert missing(memory, SAID_SECONDS) == (TWO,)
     assert names_missing(memory, 1000.0 + SAID_SECONDS).none_seen is False  # type: ignore[union-attr]
 

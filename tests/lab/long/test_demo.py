@@ -27,9 +27,9 @@ MARK = "FLEETD_DEMO_TEST"
 
 
 @contextmanager
-def demo() -> Iterator[subprocess.Popen[str]]:
+def demo(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Run the demo in its own session, as a terminal does, until the block ends."""
-    command = [sys.executable, "-m", "lab.demo", "--plain"]
+    command = [sys.executable, "-m", "lab.demo", "--plain", *arguments]
     with subprocess.Popen(
         command,
         cwd=PROJECT,
@@ -79,8 +79,30 @@ def test_the_whole_story_is_as_promised() -> None:
     assert left_behind() == []
 
 
-def test_ctrl_c_in_mid_surge_leaves_nothing() -> None:
-    with demo() as process:
+def test_the_whole_story_of_three_hosts_is_as_promised() -> None:
+    with demo("--hosts") as process:
+        told, complaints = process.communicate(timeout=STORY_SECONDS_MAX)
+    assert process.returncode == 0, told + complaints
+    flat = " ".join(told.split())
+    assert re.search(r"As promised: three hosts shared the surge, w[23] took the scheduler over from w1, and .*$", flat)
+    enqueued, processed, gone = (
+        int(found[1].replace(",", ""))
+        for label in ("jobs enqueued", "jobs processed", "gone with the power")
+        if (found := re.search(rf"^[✔·] {label} +([0-9,]+)", told, re.MULTILINE))
+    )
+    assert enqueued == processed + gone
+    assert enqueued > 1000, "a surge that is none would keep every promise"
+    assert re.search(r"^✔ other jobs lost +0$", told, re.MULTILINE)
+    assert re.search(r"^✔ two schedulers +never", told, re.MULTILINE)
+    # While it happens: what the demo did, and what the others say of it.
+    for said in ("The demo: w1 has lost its power", "w1 is lost: it has not been heard of", "w1 is heard of again"):
+        assert said in flat
+    assert left_behind() == []
+
+
+@pytest.mark.parametrize("arguments", [(), ("--hosts",)], ids=["one host", "three hosts"])
+def test_ctrl_c_in_mid_surge_leaves_nothing(arguments: tuple[str, ...]) -> None:
+    with demo(*arguments) as process:
         assert process.stdout is not None
         lines = iter(process.stdout.readline, "")
         assert any(line.startswith("SURGE:") for line in lines), "it came to the surge"
@@ -90,5 +112,5 @@ def test_ctrl_c_in_mid_surge_leaves_nothing() -> None:
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all processes in the foreground
         _, complaints = process.communicate(timeout=90)
     assert process.returncode == 130, complaints
-    assert complaints == "Stopped. Both hosts are gone, and nothing of them is left.\n"
+    assert complaints == "Stopped. All hosts are gone, and nothing of them is left.\n"
     assert left_behind() == []

@@ -9,6 +9,7 @@ import pytest
 
 from lab.faults import redis
 from lab.jobs import records
+from lab.observers.claims import claims_at_once, others_at_once
 from lab.observers.timeline import Timeline
 from lab.waiting import PATIENCE_SECONDS
 from tests.support.lab.many_hosts import (
@@ -16,10 +17,8 @@ from tests.support.lab.many_hosts import (
     TAKEOVER_SECONDS,
     TICK_SECONDS,
     Many,
-    claims_at_once,
     counts,
     jobs_for,
-    others_at_once,
     started,
 )
 
@@ -42,7 +41,7 @@ def many() -> Iterator[Many]:
 
 def within_budget(seen: Timeline, many: Many) -> None:
     """Law 2: what all live workers could open, and what others had open, was never more than Postgres has."""
-    assert claims_at_once(seen, many) + others_at_once(seen) <= MAX_CONNECTIONS - RESERVED
+    assert claims_at_once(seen, many.hosts.lab) + others_at_once(seen) <= MAX_CONNECTIONS - RESERVED
 
 
 def no_start_beside_another(seen: Timeline) -> None:

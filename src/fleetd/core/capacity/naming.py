@@ -41,6 +41,8 @@ class NamingMemory(Value, frozen=True, kw_only=True):
     seen: bool = False  # some connection bore a worker's name, and none has been missed since without another seen
     missing_seconds: dict[str, float] = {}  # by application_name: since when a busy worker's is missed
     others_tell: frozenset[str] = frozenset()  # those of them whose running jobs this host does not read
+    #: Those missed that were at work at a later beat, too. A worker whose host lost its power beats no more.
+    beaten: frozenset[str] = frozenset()
     others_connections: int = 0  # those that bear no name of a worker, at the last reading
     rose_seconds: float | None = None  # when they last became more
     doubted: bool = False  # that happened less than DOUBT_SECONDS ago
@@ -52,18 +54,20 @@ def remember_naming(memory: NamingMemory, snapshot: Snapshot, sidekiq: SidekiqFa
     if names is None or not isinstance(snapshot.database, Known):
         return memory
     missing = {name: since for name, since in memory.missing_seconds.items() if name not in names}
-    others_tell = memory.others_tell
+    others_tell, beaten = memory.others_tell, set(memory.beaten)
     if sidekiq is not None:
-        busy, alive, others_tell = _at_work(_living(sidekiq, snapshot, host), host)
+        busy, alive, others_tell = _at_work(_living(sidekiq, snapshot, host), host, now)
         if sidekiq.processes_complete:
             missing = {name: since for name, since in missing.items() if name in alive}
-        missing |= dict.fromkeys(sorted(busy - names - missing.keys()), now)
+        missing |= dict.fromkeys(sorted(busy.keys() - names - missing.keys()), now)
+        beaten |= {name for name, beat in busy.items() if beat > missing.get(name, now)}
     others = snapshot.database.value.others_connections
     rose = now if others > memory.others_connections else memory.rose_seconds
     return NamingMemory(
         seen=bool(names) or (memory.seen and not missing),
         missing_seconds=missing,
         others_tell=others_tell & missing.keys(),
+        beaten=frozenset(beaten & missing.keys()),
         others_connections=others,
         rose_seconds=rose,
         doubted=rose is not None and 0.0 <= now - rose < DOUBT_SECONDS,
@@ -82,7 +86,7 @@ def names_missing(memory: NamingMemory, now_seconds: float) -> NamesMissing | No
     late = {
         n: now_seconds - since
         for n, since in memory.missing_seconds.items()
-        if now_seconds - since >= SAID_SECONDS and n not in memory.others_tell
+        if now_seconds - since >= SAID_SECONDS and n in memory.beaten and n not in memory.others_tell
     }
     if not late:
         return None
@@ -126,9 +130,11 @@ def _living(sidekiq: SidekiqFacts, snapshot: Snapshot, host: str) -> list[Proces
     return [p for p in sidekiq.processes if p.identity not in ended]
 
 
-def _at_work(processes: list[ProcessFacts], host: str) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
-    """By application_name: workers with a job that began lately, all that are alive, those whose jobs are not read."""
-    busy, alive, unread = set[str](), set[str](), set[str]()
+def _at_work(
+    processes: list[ProcessFacts], host: str, now_seconds: float
+) -> tuple[dict[str, float], frozenset[str], frozenset[str]]:
+    """By application_name: workers with a job begun lately and their last beat, all alive, those with jobs unread."""
+    busy, alive, unread = dict[str, float](), set[str](), set[str]()
     for process in processes:
         tag = parse_tag(process.tag)
         key = own_key(process, host)
@@ -141,7 +147,7 @@ def _at_work(processes: list[ProcessFacts], host: str) -> tuple[frozenset[str], 
         alive.add(name)
         recent = any(job.run_age_seconds <= LONG_JOB_SECONDS for job in process.jobs) or not process.jobs
         if process.busy_threads and recent:
-            busy.add(name)
+            busy[name] = max(now_seconds - process.beat_age_seconds, busy.get(name, 0.0))
         if process.without_jobs:
             unread.add(name)
-    return frozenset(busy), frozenset(alive), frozenset(unread)
+    return busy, frozenset(alive), frozenset(unread)
