@@ -22,6 +22,7 @@ ORDER_SECONDS_MAX = 7 * 86400.0
 NOTE_CHARACTERS_MAX = 200
 
 _PAUSE, _MAINTENANCE = "pause", "maintenance"
+_KINDS = (_PAUSE, _MAINTENANCE)
 
 
 class FleetOrder(Value, frozen=True, kw_only=True, omit_defaults=True):
@@ -143,10 +144,16 @@ def kept_orders(orders: dict[str, str], clock_ms: int) -> tuple[KeptOrder, ...]:
     found = []
     for about, text in sorted(orders.items()):
         kind, _, host = about.partition(" ")
-        order = read(text) if kind in (_PAUSE, _MAINTENANCE) else None
+        order = read(text) if kind in _KINDS else None
         if order is not None and order.until_ms > clock_ms:
             found.append(KeptOrder(kind=kind, host=host, order=order))
     return tuple(found)
+
+
+def over(orders: dict[str, str], clock_ms: int) -> tuple[str, ...]:
+    """What those orders are about that are over. Of what is no order, or a later fleetd's, nothing is said."""
+    ours = ((about, read(text)) for about, text in sorted(orders.items()) if about.partition(" ")[0] in _KINDS)
+    return tuple(about for about, order in ours if order is not None and order.until_ms <= clock_ms)
 
 
 def abouts_of(host: str) -> tuple[str, ...]:

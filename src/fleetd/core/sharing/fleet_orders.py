@@ -6,6 +6,8 @@ forced. Law 7: each order expires (core/fleet/orders.py). Law 3: a host that bea
 
 from __future__ import annotations
 
+from itertools import islice
+
 from msgspec import structs
 
 from fleetd.core.fleet.orders import (
@@ -15,6 +17,7 @@ from fleetd.core.fleet.orders import (
     about_pause,
     abouts_of,
     kept_orders,
+    over,
     written,
 )
 from fleetd.core.fleet.state import Entry, LedgerState
@@ -30,6 +33,8 @@ from fleetd.errors import OrderRefusedError
 
 #: A host that is silent for less is there, or may be.
 BEATS_MS = 60_000
+#: Orders that are over, of which one new order rids the ledger: each is a round trip.
+OVER_MAX = 8
 
 
 class LedgerChanges(Value, frozen=True, kw_only=True):
@@ -63,6 +68,11 @@ class FleetSituation(Situation):
     def order(self, for_seconds: float, note: str | None, *, force: bool = False) -> str:
         until = self.state.clock_ms + round(1000 * for_seconds)
         return written(FleetOrder(until_ms=until, note=note, person=self.person, force=force))
+
+    def writes(self, about: str, order: str) -> tuple[tuple[str, str | None], ...]:
+        """An order, and before it the end of some that are over: nobody else makes room for it in the ledger."""
+        ended = (name for name in over(self.state.orders, self.state.clock_ms) if name != about)
+        return (*((name, None) for name in islice(ended, OVER_MAX)), (about, order))
 
     def paused_hosts(self) -> tuple[str, ...]:
         """Whose pauses the ledger keeps; "": that of all."""
@@ -139,7 +149,7 @@ class PauseFleet(OrderToFleet, frozen=True, kw_only=True):
             now.host(host)
         hosts = sum(1 for entry in now.state.hosts.values() if not entry.gone)
         return LedgerChanges(
-            writes=((about_pause(host), now.order(seconds, note)),),
+            writes=now.writes(about_pause(host), now.order(seconds, note)),
             reply=reasons.FleetPauseTaken(for_seconds=seconds, note=note, host=host, hosts=hosts),
         )
 
@@ -150,9 +160,9 @@ class ResumeFleet(OrderToFleet, frozen=True, kw_only=True):
     host: str  # "": of all
 
     def judge(self, now: FleetSituation) -> LedgerChanges:
-        if self.host:
-            now.host(self.host)
         paused = now.paused_hosts()
+        if self.host and self.host not in paused:
+            now.host(self.host)
         if self.host and self.host not in paused and "" in paused:
             raise OrderRefusedError("the whole fleet is paused: `fleetctl resume` ends that, on all hosts")
         ended = tuple(name for name in paused if self.host in ("", name))
@@ -183,7 +193,7 @@ class Maintenance(OrderToFleet, frozen=True, kw_only=True):
             )
         report = read(entry.record, self.host)
         return LedgerChanges(
-            writes=((about_maintenance(self.host), now.order(seconds, note, force=self.force)),),
+            writes=now.writes(about_maintenance(self.host), now.order(seconds, note, force=self.force)),
             reply=reasons.MaintenanceTaken(
                 host=self.host,
                 for_seconds=seconds,
@@ -247,10 +257,12 @@ class ForgetHost(OrderToFleet, frozen=True, kw_only=True):
 
 
 def to_fleet(order: Order, tick: HostTick) -> OrderToFleet | None:
-    """The order as one to the fleet; None: it concerns this host alone."""
+    """The order as one to the fleet; None: it concerns this host alone. Raises OrderRefusedError."""
     view = tick.fleet
     if not view.shared:
         return None
+    if isinstance(order, PauseHost | ResumeHost) and not order.host:  # below, "" is all hosts
+        raise OrderRefusedError("no host of this fleet is called ''; `fleetctl hosts` lists them")
     here = isinstance(order, Pause | Resume)
     here = here or (isinstance(order, PauseHost | ResumeHost) and order.host == tick.policy.host)
     if view.alone and here:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from fleetd.core.asking import refusal_reason
-from fleetd.core.fleet.calls import Refusal
+from fleetd.core.fleet.calls import Code, Refusal
+from fleetd.core.fleet.state import ORDERS_MAX
 from fleetd.core.instances.orders import Order, Pause, Resume
 from fleetd.core.model import reasons
 from fleetd.core.model.person import Person
@@ -54,6 +55,10 @@ async def _write(ledger: Ledger, changes: LedgerChanges) -> None:
 
 
 def _taken(refusal: Refusal | None) -> None:
+    if refusal is not None and refusal.code == Code.FULL:
+        raise OrderRefusedError(
+            f"{ORDERS_MAX} orders are in force, and there is no room for more: end one that `fleetctl hosts` lists"
+        )
     if refusal is not None:
         raise OrderRefusedError(sentence(refusal_reason(refusal, ())))
 
