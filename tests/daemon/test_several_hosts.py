@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
-from fleetd.core.instances.orders import Pause, Restart, Resume
+from fleetd.core.fleet.orders import FleetOrder, written
+from fleetd.core.fleet.state import ORDERS_MAX
+from fleetd.core.instances.orders import Order, Pause, Restart, Resume
 from fleetd.core.sharing.fleet_orders import EndMaintenance, ForgetHost, Maintenance, PauseHost, ResumeHost
 from fleetd.errors import OrderRefusedError
 from tests.support.fleet.few import ALICE, host, replacing, two
@@ -202,6 +204,39 @@ def test_orders_outlive_a_ledger_that_is_lost() -> None:
     fleet.run(60.0)
     assert [hold.kind for hold in fleet.status("w2").holds] == ["maintenance"]
     assert fleet.status("w1").holds == ()
+
+
+def test_orders_that_are_over_make_room_for_new_ones() -> None:
+    fleet = two()
+    state = fleet.shared.memory.state
+    assert state is not None
+    over = {f"maintenance vm{n}": written(FleetOrder(until_ms=state.clock_ms - 1)) for n in range(ORDERS_MAX - 1)}
+    later = {"swap vm1": '{"until_ms":0}'}  # of a later fleetd's kind
+    fleet.shared.memory.state = structs.replace(state, orders=over | later)
+    assert "is paused" in fleet.order("w1", Pause())
+    while len(fleet.shared.memory.state.orders) > 2:
+        before = len(fleet.shared.memory.state.orders)
+        fleet.order("w1", Pause())
+        assert len(fleet.shared.memory.state.orders) < before
+    assert fleet.shared.memory.state.orders.keys() == {"pause", *later}
+
+
+def test_an_order_for_which_there_is_no_room_is_refused_for_that() -> None:
+    fleet = two()
+    state = fleet.shared.memory.state
+    assert state is not None
+    text = written(FleetOrder(until_ms=state.clock_ms + 10**6))
+    fleet.shared.memory.state = structs.replace(state, orders={f"pause w{n}": text for n in range(3, ORDERS_MAX + 3)})
+    with pytest.raises(OrderRefusedError, match="64 orders are in force, and there is no room for more: end one"):
+        fleet.order("w1", Maintenance(host="w2"))
+
+
+@pytest.mark.parametrize("order", [PauseHost(host=""), ResumeHost(host="")])
+def test_an_order_to_a_host_without_a_name_is_not_one_to_all(order: Order) -> None:
+    fleet = two()
+    with pytest.raises(OrderRefusedError, match="no host of this fleet is called ''"):
+        fleet.order("w1", order)
+    assert fleet.hosts("w1").orders == ()
 
 
 def test_a_host_that_is_lost_in_mid_restart_keeps_nobody_from_one() -> None:

@@ -69,6 +69,8 @@ def test_fleetd_gets_what_was_typed(arguments: str, order: Order) -> None:
         ("maintenance --force", "Which HOST?"),
         ("maintenance w2 --end --for 2h", "--end takes no other option"),
         ("maintenance w2 --for 2", "without a unit"),
+        ("pause --host=", "Which --host?"),
+        ("resume --host=", "Which --host?"),
         ("hosts forget", "Missing argument 'HOST'"),
         ("hosts remember w2", "No such command 'remember'"),
         ("status --fleet --json", "fleetctl hosts --json"),

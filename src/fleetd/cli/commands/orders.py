@@ -40,7 +40,7 @@ _WAIT: Final = click.Option(["--wait"], is_flag=True, help="Watch until it is st
 _NO_WAIT: Final = click.Option(["--no-wait"], is_flag=True, help="Only order it; do not watch.")
 _HOST: Final = click.Option(
     ["--host"],
-    default="",
+    default=None,
     metavar="HOST",
     shell_complete=complete_host,
     help="Only this host, instead of every one of the fleet.",
@@ -102,8 +102,10 @@ def _give(order: type[Order], watched: click.Option | None) -> Callable[..., Non
         context = click.get_current_context()
         waits = watched is not None and typed.pop(watched.name) == (watched is _WAIT)
         meant = order
-        if order in _OF_HOST and not typed["host"]:
+        if order in _OF_HOST and typed["host"] is None:
             del typed["host"]
+        elif order in _OF_HOST and not typed["host"]:  # a variable that is not set must not mean all hosts
+            raise click.UsageError("Which --host? `fleetctl hosts` lists them; without --host it is for all of them.")
         elif order in _OF_HOST:
             meant = _OF_HOST[order]
         given = meant(**typed)

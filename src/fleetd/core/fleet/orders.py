@@ -24,6 +24,7 @@ RESTART_SECONDS = 86400.0
 NOTE_CHARACTERS_MAX = 200
 
 _PAUSE, _MAINTENANCE, _SET, _RESTART = "pause", "maintenance", "set", "restart"
+_KINDS = (_PAUSE, _MAINTENANCE, _SET, _RESTART)
 
 
 class FleetOrder(Value, frozen=True, kw_only=True, omit_defaults=True):
@@ -192,7 +193,7 @@ def kept_orders(orders: dict[str, str], clock_ms: int) -> tuple[KeptOrder, ...]:
     found = []
     for about, text in sorted(orders.items()):
         kind, host, profile = subject_of(about)
-        order = read(text) if kind in (_PAUSE, _MAINTENANCE, _SET, _RESTART) else None
+        order = read(text) if kind in _KINDS else None
         if order is None or order.until_ms <= clock_ms or (kind == _SET and order.instances is None):
             continue
         found.append(KeptOrder(about=about, kind=kind, host=host, profile=profile or order.profile, order=order))
@@ -200,9 +201,9 @@ def kept_orders(orders: dict[str, str], clock_ms: int) -> tuple[KeptOrder, ...]:
 
 
 def over(orders: dict[str, str], clock_ms: int) -> tuple[str, ...]:
-    """What the ledger still keeps although it has ended."""
-    kept = {about: read(text) for about, text in orders.items()}
-    return tuple(sorted(about for about, order in kept.items() if order is not None and order.until_ms <= clock_ms))
+    """What those orders are about that are over. Of what is no order, or a later fleetd's, nothing is said."""
+    ours = ((about, read(text)) for about, text in sorted(orders.items()) if subject_of(about)[0] in _KINDS)
+    return tuple(about for about, order in ours if order is not None and order.until_ms <= clock_ms)
 
 
 def abouts_of(host: str, orders: dict[str, str]) -> tuple[str, ...]:

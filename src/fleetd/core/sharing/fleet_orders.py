@@ -72,9 +72,9 @@ class ResumeFleet(OrderToFleet, frozen=True, kw_only=True):
     host: str  # "": of all
 
     def judge(self, now: FleetSituation) -> LedgerChanges:
-        if self.host:
-            now.host(self.host)
         paused = now.paused_hosts()
+        if self.host and self.host not in paused:
+            now.host(self.host)
         if self.host and self.host not in paused and "" in paused:
             raise OrderRefusedError("the whole fleet is paused: `fleetctl resume` ends that, on all hosts")
         ended = tuple(name for name in paused if self.host in ("", name))
@@ -177,6 +177,8 @@ def to_fleet(order: Order, tick: HostTick) -> OrderToFleet | None:
     view, own = tick.fleet, is_own(order, tick.policy.host)
     if not view.shared or (isinstance(order, RestartHost) and own):
         return None
+    if isinstance(order, ToHost) and not order.host:  # below, "" is all hosts
+        raise OrderRefusedError("no host of this fleet is called ''; `fleetctl hosts` lists them")
     if view.alone and (own or not isinstance(order, ToHost | OrderToFleet)) and not _is_kept(order, view):
         return None
     match order:

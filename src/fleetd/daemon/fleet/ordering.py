@@ -18,6 +18,9 @@ from fleetd.errors import OrderRefusedError, SourceUnavailableError
 from fleetd.ports import Ledger
 from fleetd.words.reasons import sentence
 
+#: Ended orders of which a new one rids the ledger: each is a round trip.
+OVER_MAX = 8
+
 
 async def ordered(ticker: Ticker, order: Order, person: Person | None) -> reasons.Reply:
     """Obey a person between two ticks. Raises OrderRefusedError with the reason."""
@@ -42,7 +45,7 @@ async def _judged(ticker: Ticker, ledger: Ledger, order: OrderToFleet, person: P
     now = ticker.sources.clock.now_seconds()
     tick = structs.replace(ticker.last.tick, policy=ticker.policy)
     situation = FleetSituation(tick, ticker.host_memory, now, person, state)
-    return structs.replace(order.judge(situation), over=situation.over)
+    return structs.replace(order.judge(situation), over=situation.over[:OVER_MAX])
 
 
 async def _write(ledger: Ledger, changes: LedgerChanges) -> None:
@@ -57,7 +60,7 @@ async def _write(ledger: Ledger, changes: LedgerChanges) -> None:
 def _taken(refusal: Refusal | None) -> None:
     if refusal is not None and refusal.code == Code.FULL:
         raise OrderRefusedError(
-            f"the fleet's ledger keeps {ORDERS_MAX} orders at most: end some of them, `fleetctl hosts` lists them"
+            f"{ORDERS_MAX} orders are in force, and there is no room for more: end one that `fleetctl hosts` lists"
         )
     if refusal is not None:
         raise OrderRefusedError(sentence(refusal_reason(refusal, ())))
