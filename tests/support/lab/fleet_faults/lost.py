@@ -61,14 +61,12 @@ def leader_killed(play: Play) -> Figures:
         killed_at = time.time()
         leader.kill("fleetd", signal.SIGKILL)
         new_leader = succession.seconds(killed_at)
-    grown_from = len(play.seen().starts())
-    play.more_work()
-    play.many.see("the fleet grows", lambda seen: len(seen.since(play.begun).starts()) > grown_from)
+    grown = play.grow()
     died = [one for host in play.many.workers for one in life.processes(host) if (one.ended_at or 0.0) > killed_at]
     assert died == [], "fleetd's death ended no worker"
     laws.no_start_beside_another(play.seen())
     assert play.seen().together(frozen=True) == []
-    return {"new leader after s": new_leader}
+    return {"new leader after s": new_leader, "grows after s": grown}
 
 
 def leader_loses_power(play: Play) -> Figures:
@@ -79,8 +77,7 @@ def leader_loses_power(play: Play) -> Figures:
     with Succession(play, play.others(leader)) as succession:
         gone, gone_at = time.monotonic(), play.many.power_off(leader)
         new_leader = succession.seconds(gone_at)
-    figures = {"new leader after s": new_leader}
-    play.more_work()
+    figures = {"new leader after s": new_leader, "grows after s": play.grow()}
     if had_scheduler:
         figures["takeover after s"] = taken_over(play, leader, gone)
     leader.boot()

@@ -27,6 +27,7 @@ SIZES: dict[str, Any] = {"max_connections": MAX_CONNECTIONS, "cron_seconds": CRO
 #: Within this time of a call for work fleetd is somewhere between its first start and the last drain.
 PHASE_SECONDS = 20.0
 FLOW_JOBS_PER_SECOND = 8.0
+LONG_SECONDS = 20.0
 #: Sidekiq's heartbeats live a minute, and only then has nobody seen the scheduler of a lost host.
 GHOST_SECONDS = 60.0
 TAKEN_OVER_SECONDS = GHOST_SECONDS + TAKEOVER_SECONDS + 6 * TICK_SECONDS + laws.SLACK_SECONDS
@@ -55,16 +56,25 @@ class Play:
         """What observers saw since it began."""
         return self.many.observer.timeline().since(self.begun)
 
-    def work(self) -> None:
+    def work(self, more_max: int = 4) -> None:
         """Jobs flow, some long ones want more instances than run, and a random time passes."""
         self.loader = self.many.flow(3600, {"default": FLOW_JOBS_PER_SECOND})
-        self.more_work()
+        self.more_work(more_max)
         time.sleep(self.chance.uniform(0.0, PHASE_SECONDS))
 
-    def more_work(self, seconds: float = 20.0) -> None:
+    def more_work(self, more_max: int = 4) -> None:
         """Long jobs for more instances than run."""
-        instances = sum(counts(self.many.observer.timeline(), self.many)) + self.chance.randint(2, 4)
-        self.many.enqueue("default", jobs_for(instances, seconds))
+        running = sum(counts(self.many.observer.timeline(), self.many))
+        self.many.enqueue("default", jobs_for(running + self.chance.randint(1, more_max), LONG_SECONDS))
+
+    def grow(self) -> float:
+        """Wait until there is room for more instances, and then for one to start. Returns the seconds of the latter."""
+        most = len(self.many.workers) * MIN + 1
+        self.many.see("there is room", lambda seen: sum(counts(seen, self.many)) <= most, CALM_SECONDS)
+        known, asked = len(self.seen().starts()), time.monotonic()
+        self.many.enqueue("default", jobs_for(most + 3, LONG_SECONDS))
+        self.many.see("an instance starts", lambda seen: len(seen.since(self.begun).starts()) > known)
+        return time.monotonic() - asked
 
     def judge(self) -> None:
         """No job was lost, and all that could be open fitted at any time (laws 2 and 4)."""
