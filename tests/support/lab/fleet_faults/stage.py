@@ -68,11 +68,11 @@ class Play:
         self.many.enqueue("default", jobs_for(running + self.chance.randint(1, more_max), LONG_SECONDS))
 
     def grow(self) -> float:
-        """Wait until there is room for more instances, and then for one to start. Returns the seconds of the latter."""
-        most = len(self.many.workers) * MIN + 1
-        self.many.see("there is room", lambda seen: sum(counts(seen, self.many)) <= most, CALM_SECONDS)
+        """Wait until all run their `min`, so that there is room, and then for one to start, in the returned seconds."""
+        least = sum(host.running for host in self.many.workers) * MIN
+        self.many.see("there is room", lambda seen: sum(counts(seen, self.many)) <= least, CALM_SECONDS)
         known, asked = len(self.seen().starts()), time.monotonic()
-        self.many.enqueue("default", jobs_for(most + 3, LONG_SECONDS))
+        self.many.enqueue("default", jobs_for(least + 3, LONG_SECONDS))
         self.many.see("an instance starts", lambda seen: len(seen.since(self.begun).starts()) > known)
         return time.monotonic() - asked
 
