@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.lab.fleet_faults.cut_off import (
     failover_that_all_survive,
+    old_primary_isolated_that_takes_no_writes,
     old_primary_isolated_with_the_scheduler,
     scheduler_cut_off_past_the_takeover,
     worker_cut_off_and_healed,
@@ -33,6 +34,7 @@ FAULTS = (
     scheduler_cut_off_past_the_takeover,
     failover_that_all_survive,
     cloned_host,
+    old_primary_isolated_that_takes_no_writes,
     old_primary_isolated_with_the_scheduler,
     all_lose_power,
 )

@@ -7,7 +7,7 @@ import time
 from fleetd.core.model.status import Status
 from lab import Host
 from lab.faults import redis
-from lab.jobs import records
+from lab.jobs import load, records
 from tests.support.lab.fleet_faults import laws
 from tests.support.lab.fleet_faults.lost import Succession, taken_over
 from tests.support.lab.fleet_faults.played import Figures
@@ -18,6 +18,8 @@ from tests.support.lab.many_hosts import HANDED_SECONDS
 GATHERED_SECONDS = 300.0
 #: After a promotion that all hosts survive, the fleet moves again.
 MOVES_SECONDS = 30.0
+#: A replica that was silent for this long counts as none (Redis's min-replicas-max-lag).
+REPLICA_LAG_SECONDS = 10.0
 #: What was ordered right before the cut has come to its end by then.
 ORDERED_SECONDS = 20.0
 
@@ -90,6 +92,31 @@ def old_primary_isolated_with_the_scheduler(play: Play) -> Figures:
     return figures
 
 
+def old_primary_isolated_that_takes_no_writes(play: Play) -> Figures:
+    """The same, but the primary takes writes only with a replica (min-replicas-to-write), as docs/several-hosts.md says.
+
+    The scheduler beside it lives on until its host is back, but enqueues nothing.
+    """
+    many, lost, old = play.many, play.holder(), redis.primary(play.many.hosts)
+    _require_replicas(old, 1)
+    play.work()
+    isolated = redis.isolate_primary(many.hosts, lost)
+    many.excused.append(isolated.window)
+    refused_at = isolated.window[0] + REPLICA_LAG_SECONDS + laws.SLACK_SECONDS
+    _pass(refused_at - time.time() + play.chance.uniform(5.0, 30.0))
+    rejoined_at = time.time()
+    rejoined = redis.rejoin(many.hosts, isolated)
+    returned = time.monotonic()
+    many.excused[-1] = (rejoined.window[0], rejoined.window[1] + HANDED_SECONDS)
+    pushes = [at for at, _, host, _ in records.cron_pushes([lost]) if refused_at < at < rejoined_at]
+    assert pushes == [], "an old primary without a replica takes no writes"
+    many.see("one is left", lambda seen: len(seen.scheduler_hosts()) == 1, CALM_SECONDS)
+    _require_replicas(old, 0)
+    many.pass_ticks(5)
+    laws.no_start_beside_another(play.seen())
+    return {"two schedulers after its return for s": laws.surplus_ends(play.seen(), returned)}
+
+
 def failover_that_all_survive(play: Play) -> Figures:
     """The replica becomes the primary by command, at a random moment of the work. Soon the fleet grows again."""
     play.work(more_max=1)
@@ -126,6 +153,11 @@ def _heal(play: Play, host: Host) -> float:
         CALM_SECONDS,
     )
     return time.monotonic() - healed
+
+
+def _require_replicas(host: Host, count: int) -> None:
+    with load.connect(host) as connection:
+        connection.command("CONFIG", "SET", "min-replicas-to-write", str(count))
 
 
 def _pass(seconds: float) -> None:
