@@ -93,7 +93,7 @@ def old_primary_isolated_with_the_scheduler(play: Play) -> Figures:
 
 
 def old_primary_isolated_that_takes_no_writes(play: Play) -> Figures:
-    """The same, but the primary takes writes only with a replica (min-replicas-to-write), as docs/several-hosts.md says.
+    """The same, but the primary takes writes only with a replica, as docs/several-hosts.md says.
 
     The scheduler beside it lives on until its host is back, but enqueues nothing.
     """
