@@ -152,7 +152,7 @@ class Many:
         """Pull a host's plug, and return the Unix time. What it ran is lost with it, and nothing else may be."""
         at = time.time()
         host.power_off()
-        self.died |= records.died_with(host)
+        self.died.update(records.died_with(host))
         self.excused.append((at - 1.0, at + HANDED_SECONDS))
         return at
 
