@@ -43,12 +43,18 @@ def maintenance_of_a_follower(play: Play) -> Figures:
 
 
 def cloned_host(play: Play) -> Figures:
-    """A copy of a worker boots beside it. It is refused with what to do, and the one that was there goes on."""
-    many = play.many
-    original = play.chance.choice(many.workers)
+    """A copy of a worker boots beside it. It is refused with what to do, and the one that was there goes on.
+
+    A copy of the configured host that has the scheduler starts it at its boot too, as its unit can't know the other
+    from an earlier process of its own. It ends it once it sees that the other beats.
+    """
+    many, home = play.many, play.bring_home() if play.chance.random() < 0.5 else None
+    original = home or play.chance.choice(many.workers)
     play.work()
     name = f"{original.name}-clone{play.chance.randrange(10**6)}"
     clone = clone_worker(original, name)
+    begun = time.monotonic()
+    figures: Figures = {}
     try:
         many.hosts.lab.boot()  # nothing else is off
         many.on(name).start()
@@ -57,14 +63,19 @@ def cloned_host(play: Play) -> Figures:
         assert original.name in told.fleet.problem
         play.more_work()
         many.pass_ticks(20)
+        if home is not None:
+            many.see("one is left", lambda seen: seen.scheduler_hosts() == [home.name], CALM_SECONDS)
+            figures["two schedulers for s"] = laws.longest_surplus(play.seen(), begun)
+            assert figures["two schedulers for s"] <= laws.SURPLUS_SECONDS + laws.BEAT_SECONDS
         others = many.statuses()
         assert all(s.fleet is not None and s.fleet.problem == "" for s in others.values())
         assert sorted(others) == sorted(host.name for host in many.workers)
     finally:
         many.power_off(clone)
-    laws.no_start_beside_another(play.seen())
-    assert play.seen().together(frozen=True) == []
-    return {"refused": 1.0}
+    beside = [] if home is None else [home.name]
+    laws.no_start_beside_another(play.seen(), but=beside)
+    assert home is not None or play.seen().together(frozen=True) == []
+    return figures
 
 
 def _empty(alive: dict[str, list[str]], host: Host) -> bool:
