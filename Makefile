@@ -18,7 +18,7 @@ help:
 	@echo "make lint       ruff, mypy --strict, import-linter"
 	@echo "make test-unit  the tests that need no virtual hosts, in a few minutes, without sudo"
 	@echo "make test-pythons  the same on python3.12 and python3.13, if they are here (PYTHONS=...)"
-	@echo "make test-long  the long campaigns, about an hour; figures: benchmarks/lifecycle.md, benchmarks/policies.md"
+	@echo "make test-long  the long campaigns, hours; figures: benchmarks/. Faults of many hosts that passed are not played again"
 	@echo "make release    checks, a tag, and wheel, sdist and packages with checksums in dist/"
 	@echo "make lock       renew requirements*.lock: the newest versions that pyproject.toml allows, with their hashes"
 	@echo "make deb        dist/fleetd_VERSION_ARCH.deb for this release, or for RELEASE=bookworm, trixie or noble (asks for sudo)"

@@ -1,5 +1,6 @@
 """The usual sets of hosts, ready to boot."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,24 +90,35 @@ def many_hosts(
     boot_seconds: float = 0.5,
     cron_seconds: float = 10.0,
     down_after_seconds: float = 5.0,
-    fleetd: Path | None = install.PROJECT,
+    redis_users: Sequence[str] = (),
+    pool_size: int = 0,
+    releases: Mapping[str, Path] | None = None,
 ) -> ManyHosts:
     """Prepare `main`, `redis1`, `redis2` and the workers `w1` to `w3`; call `lab.boot()` next.
 
     As in `two_hosts`, fleetd is installed, but not enabled, and without a configuration. `down_after_seconds`: how long
-    the Sentinels wait for an answer before they replace the primary.
+    the Sentinels wait for an answer before they replace the primary. `redis_users`: see `services.redis`. `pool_size`:
+    above 0 each worker has a PgBouncer of its own with such a pool. `releases`: the source of fleetd on some workers.
     """
     main = lab.add_host("main", run=("postgresql", "redis-sentinel"))
     services.postgres(main, max_connections)
     first, second = (lab.add_host(name, run=("redis-server", "redis-sentinel")) for name in ("redis1", "redis2"))
-    services.redis(first)
-    services.redis(second, replica_of=first.address)
+    services.redis(first, users=redis_users)
+    services.redis(second, replica_of=first.address, users=redis_users)
     for host in (main, first, second):
         services.sentinel(host, first.address, down_after_seconds=down_after_seconds)
-    settings = mastodon.environment("main", boot_seconds=boot_seconds, cron_seconds=cron_seconds)
+    database = ("localhost", 6432) if pool_size else ("main", 5432)
+    settings = mastodon.environment(database[0], boot_seconds=boot_seconds, cron_seconds=cron_seconds, port=database[1])
     settings = mastodon.by_sentinels(settings, [host.name for host in (main, first, second)])
-    added = tuple(add_worker(lab, f"w{number + 1}", settings, fleetd=fleetd) for number in range(workers))
-    return ManyHosts(lab, main, (first, second), added)
+    added = []
+    for name in [f"w{number + 1}" for number in range(workers)]:
+        source = (releases or {}).get(name, install.PROJECT)
+        run = ("pgbouncer",) if pool_size else ()
+        worker = add_worker(lab, name, settings, fleetd=source, run=run)
+        if pool_size:
+            services.pgbouncer(worker, database_host=main.address, pool_size=pool_size)
+        added.append(worker)
+    return ManyHosts(lab, main, (first, second), tuple(added))
 
 
 def one_host(lab: Lab, *, boot_seconds: float = 0.5) -> Host:
@@ -125,10 +137,16 @@ def one_host(lab: Lab, *, boot_seconds: float = 0.5) -> Host:
 
 
 def add_worker(
-    lab: Lab, name: str, settings: dict[str, str], *, fleetd: Path | None = install.PROJECT, hostname: str = ""
+    lab: Lab,
+    name: str,
+    settings: dict[str, str],
+    *,
+    fleetd: Path | None = install.PROJECT,
+    hostname: str = "",
+    run: Sequence[str] = (),
 ) -> Host:
     """Add a worker VM: Mastodon's code, and fleetd with its units from the source `fleetd`, if there is one."""
-    host = lab.add_host(name, hostname=hostname)
+    host = lab.add_host(name, run=run, hostname=hostname)
     mastodon.install(host, settings)
     _install_fleetd(lab, host, fleetd)
     return host

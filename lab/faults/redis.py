@@ -1,7 +1,7 @@
-"""Failovers of the Redis of many hosts, by command and by the death of the primary, and the loss of all its data."""
+"""Failovers of the Redis of many hosts: by command, by the death or isolation of the primary; and a flush."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lab.errors import LabError
 from lab.hosts.host import Host
@@ -64,6 +64,25 @@ def kill_primary(hosts: ManyHosts, timeout: float = PATIENCE_SECONDS) -> Failove
     old.power_off()
     new, promoted_at = _wait_promoted(hosts, old, timeout)
     return Failover(old, new, (begun - _REPLICATION_SECONDS, time.time()), promoted_at)
+
+
+def isolate_primary(hosts: ManyHosts, *others: Host, timeout: float = PATIENCE_SECONDS) -> Failover:
+    """Part the primary and these hosts from the rest, and wait until the rest has a new primary.
+
+    Both primaries take writes, so the window ends only with `rejoin`.
+    """
+    old = primary(hosts)
+    begun = time.time()
+    hosts.lab.part([old, *others])
+    new, promoted_at = _wait_promoted(hosts, old, timeout)
+    return Failover(old, new, (begun - _REPLICATION_SECONDS, float("inf")), promoted_at)
+
+
+def rejoin(hosts: ManyHosts, isolated: Failover, timeout: float = PATIENCE_SECONDS) -> Failover:
+    """Undo `isolate_primary`, and wait until the old primary is a replica: what it took meanwhile is lost."""
+    hosts.lab.reunite()
+    wait_until(f"{isolated.old.name} is a replica", lambda: role(isolated.old) == "slave", timeout)
+    return replace(isolated, window=(isolated.window[0], time.time()))
 
 
 def flush(hosts: ManyHosts) -> Window:

@@ -5,7 +5,7 @@ import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +65,7 @@ class Tally:
     done_by_unit: Mapping[tuple[str, str], int]
     """(host, unit) → jobs done."""
     excused: tuple[str, ...] = ()
-    """Neither done nor there, but enqueued or begun in a time that is excused."""
+    """Neither done nor there, but enqueued or begun in a time that is excused, or died with its host."""
 
     @property
     def settled(self) -> bool:
@@ -114,20 +114,33 @@ def enqueued(lab: Lab) -> dict[str, dict[str, Any]]:
     return found
 
 
-def tally(main: Host, *, password: str = "", namespace: str = "", excused: Sequence[Window] = ()) -> Tally:
+def died_with(host: Host) -> set[str]:
+    """The jobs that ran on a host when it lost power, the last time or before: they went with it."""
+    return {run.jid for run in runs([host]) if run.result is None and not _alive(host, run)}
+
+
+def tally(
+    main: Host,
+    *,
+    password: str = "",
+    namespace: str = "",
+    excused: Sequence[Window] = (),
+    died: Collection[str] = (),
+) -> Tally:
     """Count what became of the jobs. Redis on `main` must answer. The count is exact once nothing is under way.
 
     `main` is any host with Redis; where there are several, the primary. `excused`: times in which Redis itself may have
-    lost what it had confirmed, as in a failover. A job that was enqueued or begun then is neither lost nor repeated.
+    lost what it had confirmed, as in a failover. A job that was enqueued or begun then is neither lost nor repeated,
+    and neither is one of `died` (`died_with`).
     """
     # A job that was just fetched is in no queue and has not begun. It is lost only if nobody begins it.
     deadline = time.monotonic() + _TAKEN_SECONDS
-    while (counted := _count(main, password, namespace, excused)).lost and time.monotonic() < deadline:
+    while (counted := _count(main, password, namespace, excused, died)).lost and time.monotonic() < deadline:
         time.sleep(0.2)
     return counted
 
 
-def _count(main: Host, password: str, namespace: str, excused: Sequence[Window]) -> Tally:
+def _count(main: Host, password: str, namespace: str, excused: Sequence[Window], died: Collection[str]) -> Tally:
     lab = main.lab
     # Redis first: a job that moves on meanwhile is then counted where it went, and not as lost on the way.
     in_redis = _jids_in_redis(main, password, namespace)
@@ -135,7 +148,7 @@ def _count(main: Host, password: str, namespace: str, excused: Sequence[Window])
     known = {jid for jid, entry in pushes.items() if entry["sure"]}
     all_runs = runs(lab.hosts.values())
     moments = [(jid, entry["at"]) for jid, entry in pushes.items()] + [(run.jid, run.started_at) for run in all_runs]
-    pardoned = {jid for jid, at in moments if any(begin <= at <= end for begin, end in excused)}
+    pardoned = {jid for jid, at in moments if any(begin <= at <= end for begin, end in excused)} | set(died)
     done: dict[str, int] = defaultdict(int)
     by_unit: dict[tuple[str, str], int] = defaultdict(int)
     running: set[str] = set()

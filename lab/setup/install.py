@@ -23,7 +23,10 @@ LOCK = "requirements.lock"
 #: What fleetd is built from.
 _SOURCE = ("pyproject.toml", "requirements.lock", "src", "README.md", "units", "config.example.toml")
 #: By version, the commit that was tagged: tags do not come with every clone.
-RELEASES = {"0.1.0": "39dfb0c0df7137425e877fb0b177b892ad269d45"}
+RELEASES = {
+    "0.1.0": "39dfb0c0df7137425e877fb0b177b892ad269d45",
+    "0.2.0": "45ace86676caa79d9099ab95d9a0d584fd7537ff",
+}
 PYTHON = "/usr/bin/python3"  # the one on a developer's PATH may be in a home directory, which units don't see
 
 

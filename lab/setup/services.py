@@ -5,7 +5,7 @@ Call these before the host boots, or restart the service afterwards.
 
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lab.errors import LabError
@@ -47,18 +47,20 @@ host replication replication {holder.NETWORK}.0.0/16 scram-sha-256
 """
 
 
-def redis(host: Host, password: str | None = None, *, replica_of: str = "") -> None:
+def redis(host: Host, password: str | None = None, *, replica_of: str = "", users: Sequence[str] = ()) -> None:
     """Redis for the whole lab on port 6379. It loses nothing even when it is killed.
 
     `replica_of`: the address of its primary, if it is to begin as a replica. Sentinels may change that later.
+    `users`: what follows ACL SETUSER, one for each user besides the default one.
     """
     secret = "" if password is None else f"requirepass {password}\nmasterauth {password}\n"
     primary = f"replicaof {replica_of} 6379\n" if replica_of else ""
+    acl = "".join(f"user {user}\n" for user in users)
     host.write(
         "/etc/redis/redis.conf",
         "bind * -::*\nprotected-mode no\nport 6379\ndir /var/lib/redis\nloglevel notice\nlogfile ''\n"
         f'save ""\nappendonly yes\nappendfsync always\ntcp-keepalive 60\n'
-        f"repl-diskless-sync yes\nrepl-diskless-sync-delay 0\n{secret}{primary}",
+        f"repl-diskless-sync yes\nrepl-diskless-sync-delay 0\n{secret}{acl}{primary}",
         mode=0o640,
         owner="redis",
     )

@@ -8,6 +8,7 @@ from msgspec import structs
 from fleetd.core.fleet.orders import FleetOrder, written
 from fleetd.core.fleet.state import ORDERS_MAX
 from fleetd.core.instances.orders import Order, Pause, Restart, Resume
+from fleetd.core.model.identity import SCHEDULER
 from fleetd.core.sharing.fleet_orders import EndMaintenance, ForgetHost, Maintenance, PauseHost, ResumeHost
 from fleetd.errors import OrderRefusedError
 from tests.support.fleet.few import ALICE, host, replacing, two
@@ -249,3 +250,36 @@ def test_a_host_that_is_lost_in_mid_restart_keeps_nobody_from_one() -> None:
     ended = fleet.status("w2").rollout
     assert ended is not None
     assert ended.ended == "done"
+
+
+def test_a_cloned_host_ends_the_scheduler_that_its_boot_started() -> None:
+    """It has the name of the host that schedules, so its unit sees no other host's. Whoever has the name stays."""
+    fleet = two(place="here")
+    assert fleet.scheduler() == ["w1"]
+    clone = fleet.clone("w1")
+    clone.start(SCHEDULER)
+    fleet.run(10.0)
+    assert fleet.scheduler() == ["w1", "w1-clone"]
+    fleet.run(60.0)  # it boots for 20 s, drains, and is stopped
+    assert fleet.scheduler() == ["w1"]
+    told = fleet.status("w1-clone").fleet
+    assert told is not None
+    assert "another machine is w1" in told.problem
+    fleet.run(600.0)
+    assert fleet.scheduler() == ["w1"]
+    assert fleet.running("w1") == 1
+
+
+def test_a_reboot_within_seconds_is_no_clone_of_itself() -> None:
+    """The ledger takes a new boot for another machine's, for 15 s; the heartbeats of the boot before are none."""
+    fleet = two(place="here")
+    rig, world = fleet.rigs["w1"], fleet.worlds["w1"]
+    world.reboot()
+    world.start(SCHEDULER)
+    rig.start_fleetd()
+    fleet.run(5.0)
+    refused = fleet.last["w1"].tick.fleet.refusal
+    assert refused is not None
+    for _ in range(24):
+        fleet.run(5.0)
+        assert fleet.scheduler() == ["w1"]

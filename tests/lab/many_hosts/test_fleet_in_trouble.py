@@ -9,9 +9,8 @@ import pytest
 
 from lab.faults import redis
 from lab.jobs import records
-from lab.observers.claims import claims_at_once, others_at_once
-from lab.observers.timeline import Timeline
 from lab.waiting import PATIENCE_SECONDS
+from tests.support.lab.fleet_faults import laws
 from tests.support.lab.many_hosts import (
     MIN,
     TAKEOVER_SECONDS,
@@ -25,11 +24,8 @@ from tests.support.lab.many_hosts import (
 pytestmark = pytest.mark.lab
 
 MAX_CONNECTIONS = 64  # the minimum and some instances more, and not all that the hosts have numbers for
-RESERVED = 3 + 1  # for superusers, and the observer's
 CRON_SECONDS = 2.0
-BEAT_SECONDS = 5.0
 MOVES_SECONDS = 30.0
-SLACK_SECONDS = 10.0  # a busy machine's
 
 
 @pytest.fixture(scope="module")
@@ -37,17 +33,6 @@ def many() -> Iterator[Many]:
     with started(max_connections=MAX_CONNECTIONS, cron_seconds=CRON_SECONDS) as many:
         many.wait("each fleetd sees one", lambda told: [s.scheduler.processes for s in told.values()] == [1] * 3)
         yield many
-
-
-def within_budget(seen: Timeline, many: Many) -> None:
-    """Law 2: what all live workers could open, and what others had open, was never more than Postgres has."""
-    assert claims_at_once(seen, many.hosts.lab) + others_at_once(seen) <= MAX_CONNECTIONS - RESERVED
-
-
-def no_start_beside_another(seen: Timeline) -> None:
-    """Law 1: no scheduler began to live while another lived that was not frozen."""
-    beside = [(s.process.host, one.host) for s in seen.scheduler_starts() for one in s.beside if not one.frozen]
-    assert beside == []
 
 
 def test_a_failover_in_the_second_after_a_start(many: Many) -> None:
@@ -62,14 +47,14 @@ def test_a_failover_in_the_second_after_a_start(many: Many) -> None:
     many.see(
         "an instance starts after the failover",
         lambda seen: any(start.not_before > moved for start in seen.starts()),
-        timeout=MOVES_SECONDS + SLACK_SECONDS,
+        timeout=MOVES_SECONDS + laws.SLACK_SECONDS,
     )
     tally = many.settled([done.window], timeout=2 * PATIENCE_SECONDS)
     assert (tally.lost, tally.repeated) == ((), ())
     assert tally.done + len(tally.excused) == tally.enqueued >= len(jobs) + len(more)
     seen = many.observer.timeline().since(begun)
-    within_budget(seen, many)
-    no_start_beside_another(seen)
+    laws.within_budget(seen, many, MAX_CONNECTIONS)
+    laws.no_start_beside_another(seen)
     assert seen.together(frozen=True) == []
 
 
@@ -79,7 +64,7 @@ def test_more_wanted_at_once_on_all_hosts_than_the_database_allows(many: Many) -
     many.see("the fleet grows", lambda seen: sum(counts(seen, many)) > 3 * MIN)
     tally = many.settled(timeout=2 * PATIENCE_SECONDS)
     assert (tally.lost, tally.repeated) == ((), ())
-    within_budget(many.observer.timeline().since(begun), many)
+    laws.within_budget(many.observer.timeline().since(begun), many, MAX_CONNECTIONS)
 
 
 def test_a_leader_frozen_past_lease_and_takeover_and_thawed(many: Many) -> None:
@@ -101,16 +86,15 @@ def test_a_leader_frozen_past_lease_and_takeover_and_thawed(many: Many) -> None:
     many.see("one is left", lambda seen: len(seen.scheduler_hosts()) == 1)
     many.pass_ticks(5)
     seen = many.observer.timeline().since(frozen)
-    no_start_beside_another(seen)
+    laws.no_start_beside_another(seen)
     assert len(seen.scheduler_starts()) == 1
     assert all(span.not_after >= thawed for span in seen.together())
     # A surplus is told to be quiet within two ticks. It lives on until two heartbeats have said that it is idle.
-    quiet_by = thawed_at + 2 * TICK_SECONDS + SLACK_SECONDS
+    quiet_by = thawed_at + 2 * TICK_SECONDS + laws.SLACK_SECONDS
     [owner] = many.observer.timeline().scheduler_hosts()
     pushes = [(host, at - thawed_at) for at, _, host, _ in records.cron_pushes(many.workers) if at > thawed_at]
     assert [push for push in pushes if push[0] != owner and push[1] > quiet_by - thawed_at] == [], many.story()
-    longest = max(span.seconds_max for span in seen.together())
-    assert longest <= 2 * TICK_SECONDS + 2 * BEAT_SECONDS + SLACK_SECONDS
+    assert max(span.seconds_max for span in seen.together()) <= laws.SURPLUS_SECONDS
     assert len(many.observer.timeline().scheduler_hosts()) == 1
     many.see("each host has its min", lambda seen: all(count >= MIN for count in counts(seen, many)))
 

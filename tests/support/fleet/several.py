@@ -85,6 +85,15 @@ class Fleet:
         self.rigs = {host: HostRig(world, self.shared, self.worlds) for host, world in self.worlds.items()}
         self.last: dict[str, TickResult] = {}
 
+    def clone(self, host: str) -> World:
+        """Boot a copy of a host, which has its name; in `worlds` and `rigs` it is "HOST-clone"."""
+        original = self.worlds[host]
+        world = World(original.policy, now=original.now, first_pid=50_000)
+        world.queues, world.boot_id = original.queues, f"{host}-clone-boot"
+        self.worlds[f"{host}-clone"] = world
+        self.rigs[f"{host}-clone"] = HostRig(world, self.shared, self.worlds)
+        return world
+
     def tick(self) -> dict[str, TickResult]:
         """One tick of every host, then five seconds."""
         for host, rig in self.rigs.items():

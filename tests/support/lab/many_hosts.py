@@ -31,6 +31,8 @@ from lab.waiting import PATIENCE_SECONDS, wait_until
 from tests.support.lab.fleet import Fleet
 
 TAKEOVER_SECONDS = 60.0
+#: Redis hands jobs to a client that has vanished for as long as its BRPOP lasts, which is 2 s.
+HANDED_SECONDS = 3.0
 TICK_SECONDS = 1.0
 THREADS = 5
 MIN = 1
@@ -82,6 +84,10 @@ class Many:
     observer: Observer
     #: Of every fault so far: a count is of all jobs since the hosts' first boot.
     excused: list[records.Window] = field(default_factory=list)
+    #: Workers with a fleetd of before there were fleets.
+    before: frozenset[str] = frozenset()
+    #: The jobs that ran on a host as it lost power.
+    died: set[str] = field(default_factory=set)
 
     @property
     def workers(self) -> tuple[Host, ...]:
@@ -136,11 +142,19 @@ class Many:
         found: list[records.Tally] = []
 
         def passed() -> bool:
-            found[:] = [records.tally(redis.primary(self.hosts), excused=self.excused)]
+            found[:] = [records.tally(redis.primary(self.hosts), excused=self.excused, died=self.died)]
             return found[0].settled
 
         self._wait("no job waits or runs", passed, timeout)
         return found[0]
+
+    def power_off(self, host: Host) -> float:
+        """Pull a host's plug, and return the Unix time. What it ran is lost with it, and nothing else may be."""
+        at = time.time()
+        host.power_off()
+        self.died.update(records.died_with(host))
+        self.excused.append((at - 1.0, at + HANDED_SECONDS))
+        return at
 
     def enqueue(self, queue: str, seconds: Sequence[float]) -> list[str]:
         """Enqueue jobs of these lengths at the primary now."""
@@ -170,22 +184,22 @@ class Many:
 
 
 @contextmanager
-def booted(places: Sequence[str] = ("here", "auto", "auto"), **hosts: Any) -> Iterator[Many]:
+def booted(places: Sequence[str] = ("here", "auto", "auto"), more_config: str = "", **hosts: Any) -> Iterator[Many]:
     """All hosts up, observers looking, and fleetd configured but not started. `hosts`: see `topologies.many_hosts`."""
     with Lab() as lab:
         many = many_hosts(lab, **hosts)
         with observing(lab, many.main) as observer:
             lab.boot()
-            found = Many(many, observer)
+            found = Many(many, observer, before=frozenset(hosts.get("releases", ())))
             for host, place in zip(many.workers, places, strict=True):
-                found.on(host.name).configure(config(place))
+                found.on(host.name).configure(config(place) + more_config)
             yield found
 
 
 @contextmanager
-def started(places: Sequence[str] = ("here", "auto", "auto"), **hosts: Any) -> Iterator[Many]:
+def started(places: Sequence[str] = ("here", "auto", "auto"), **more: Any) -> Iterator[Many]:
     """As `booted`, but every fleetd runs, each host has its `min`, and one scheduler lives."""
-    with booted(places, **hosts) as many:
+    with booted(places, **more) as many:
         start_all(many)
         many.see("each host has its min", lambda seen: all(counts(seen, many)))
         many.see("a scheduler lives", lambda seen: seen.scheduler_hosts() != [])

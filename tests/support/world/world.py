@@ -30,7 +30,7 @@ MIB = 1024 * 1024
 class World:
     """Everything outside fleetd. Tests change its public attributes."""
 
-    def __init__(self, policy: Policy, *, seed: int = 0, now: float = 10_000.0) -> None:
+    def __init__(self, policy: Policy, *, seed: int = 0, now: float = 10_000.0, first_pid: int = 1000) -> None:
         self.policy = policy
         self.now = now
         self.boot_id = "boot-1"
@@ -86,7 +86,7 @@ class World:
         self.lost_otherwise = 0  # jobs lost through a person's stop, a SIGKILL of a worker, or with Redis's data
         self.pushed_back = 0
         self._owed: dict[str, float] = {}
-        self._pid = 1000
+        self._pid = first_pid
         self._jid = 0
 
     # -- time ---------------------------------------------------------------------------------------------------

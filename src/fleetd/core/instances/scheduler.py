@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from msgspec import structs
 
+from fleetd.core.fleet.calls import Code
 from fleetd.core.fleet.orders import in_maintenance
 from fleetd.core.fleet.slot import wait_ms
 from fleetd.core.fleet.state import Slot
@@ -231,6 +232,10 @@ def _by_the_slot(
     moves = _moves(tick, own)
     if moves is not None:
         return structs.replace(decision, state=moves, surplus=moves)
+    twin = _twin(tick, own)
+    if twin is not None:
+        surplus = reasons.SchedulerSurplus(host=twin.hostname, process=_serving(tick, twin))
+        return structs.replace(decision, state=surplus, surplus=surplus)
     if own.is_present:
         # Told to be here, a unit would have taken a slot that was free.
         if _asks(own) or slot is None or fleet.told != "there" or slot.holder in ("", policy.host):
@@ -254,6 +259,22 @@ def _by_the_slot(
         placed = reasons.SchedulerPlaced(host=fleet.scheduler_host or "", leader=fleet.leader)
         return structs.replace(decision, state=placed, start=False)
     return structs.replace(decision, state=slot_reason(slot, wait), start=False)
+
+
+def _twin(tick: HostTick, own: InstanceView) -> ProcessFacts | None:
+    """The scheduler of another machine with this host's name, which the ledger knows under it; None: there is none.
+
+    It has our tag as well. One that has beaten since our unit's last change of state is no earlier process of ours.
+    """
+    refusal = tick.fleet.refusal
+    if refusal is None or refusal.code not in (Code.NAME_TAKEN, Code.REPLACED) or tick.sidekiq is None:
+        return None
+    if not own.is_present or _asks(own):
+        return None
+    mine = _own_process(tick)
+    beats = heartbeats_by_key(tick.sidekiq.processes, tick.policy.host).get(SCHEDULER, [])
+    later = (p for p in beats if p is not mine and not p.quiet and p.beat_age_seconds < own.state_age_seconds)
+    return min(later, key=lambda p: p.beat_age_seconds, default=None)
 
 
 def belongs_here(tick: HostTick) -> bool:
