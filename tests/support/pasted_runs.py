@@ -137,10 +137,9 @@ _FIND = "find /etc/systemd/system -lname '/etc/systemd/system/mastodon-sidekiq"
 _NOT_A_BOOTS = "-not -path '*/mastodon-workers-boot.target.wants/*'"
 _FOREIGN = "tests/lab/systemd/test_foreign_units.py"
 _PACKAGE = "tests/lab/systemd/test_package.py"
-_SEVERAL = "of several hosts; typed in tests/cli/commands/test_hosts.py, obeyed in tests/daemon/test_several_hosts.py"
-_ORDERS = (
-    "of several hosts; typed in tests/cli/commands/test_hosts.py, obeyed in tests/daemon/test_orders_over_hosts.py"
-)
+_TYPED = "of several hosts; typed in tests/cli/commands/test_hosts.py, obeyed in"
+_SEVERAL = f"{_TYPED} tests/daemon/hosts/test_several_hosts.py"
+_ORDERS = f"{_TYPED} tests/daemon/hosts/test_orders_over_hosts.py"
 _COPIES = "tests/adapters/database/test_pasted_lines.py"
 #: Where it is run, or why it can't be.
 ELSEWHERE = {

@@ -28,8 +28,8 @@ from fleetd.core.model.reasons.fleet import LedgerUnusable
 from fleetd.core.model.reasons.replies import Reply
 from fleetd.core.model.reasons.saving import MemoryUnsaved
 from fleetd.core.plan import FleetDecision, FleetMemory, plan
-from fleetd.core.sharing.heard_orders import obey_heard
 from fleetd.core.sharing.leading import FleetShared
+from fleetd.core.sharing.orders.heard import obey_heard
 from fleetd.daemon import kept_memory
 from fleetd.daemon.act import act
 from fleetd.daemon.fleet.part import FleetPart

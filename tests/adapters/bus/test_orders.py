@@ -28,9 +28,9 @@ from fleetd.core.instances.orders import (
     Situation,
 )
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
-from fleetd.core.sharing.fleet_counts import SetHost
-from fleetd.core.sharing.fleet_orders import EndMaintenance, ForgetHost, Maintenance, PauseHost, ResumeHost
-from fleetd.core.sharing.fleet_restarts import RestartHost
+from fleetd.core.sharing.orders.counts import SetHost
+from fleetd.core.sharing.orders.restarts import RestartHost
+from fleetd.core.sharing.orders.to_fleet import EndMaintenance, ForgetHost, Maintenance, PauseHost, ResumeHost
 from fleetd.errors import FleetdError, OrderRefusedError, SourceUnavailableError
 from fleetd.words.reasons import sentence
 from tests.support.builders.readings import fleet, sidekiq, snapshot, tick_of

@@ -13,9 +13,9 @@ from fleetd.cli.client import Client
 from fleetd.cli.main import cli
 from fleetd.core.instances.orders import Order, Pause, Resume, SetInstances
 from fleetd.core.model.hosts import FleetHosts
-from fleetd.core.sharing.fleet_counts import SetHost
-from fleetd.core.sharing.fleet_orders import EndMaintenance, ForgetHost, Maintenance, PauseHost, ResumeHost
-from fleetd.core.sharing.fleet_restarts import RestartHost
+from fleetd.core.sharing.orders.counts import SetHost
+from fleetd.core.sharing.orders.restarts import RestartHost
+from fleetd.core.sharing.orders.to_fleet import EndMaintenance, ForgetHost, Maintenance, PauseHost, ResumeHost
 from fleetd.errors import FleetdError
 from tests.support.builders.fleet_hosts import of_several, three
 from tests.support.builders.systemd_answers import no_systemd

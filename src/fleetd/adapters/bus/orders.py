@@ -13,7 +13,7 @@ import msgspec
 
 from fleetd.core.instances.orders import Order
 from fleetd.core.model.identity import NUMBER_MAX, InstanceKey, key_of, key_text
-from fleetd.core.sharing import fleet_orders
+from fleetd.core.sharing.orders import to_fleet as fleet_orders
 from fleetd.errors import FleetdError
 from fleetd.words.plain import plain
 

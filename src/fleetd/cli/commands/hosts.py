@@ -14,7 +14,7 @@ from fleetd.cli.client import EXIT_ERROR, Client, client_of, exit_code, write_js
 from fleetd.cli.commands.arguments import complete_host, to_seconds
 from fleetd.cli.commands.orders import EXIT_CODES, give
 from fleetd.core.fleet.orders import NOTE_CHARACTERS_MAX
-from fleetd.core.sharing.fleet_orders import EndMaintenance, ForgetHost, Maintenance
+from fleetd.core.sharing.orders.to_fleet import EndMaintenance, ForgetHost, Maintenance
 from fleetd.errors import FleetdError, SourceUnavailableError
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from fleetd.cli.terminal.safe_text import printable
 from fleetd.core.fleet.orders import NOTE_CHARACTERS_MAX
 from fleetd.core.instances import orders
 from fleetd.core.instances.orders import DrainInstance, Order, Pause, Restart, Resume, SetInstances
-from fleetd.core.sharing.fleet_counts import SetHost
-from fleetd.core.sharing.fleet_orders import PauseHost, ResumeHost
-from fleetd.core.sharing.fleet_restarts import RestartHost
+from fleetd.core.sharing.orders.counts import SetHost
+from fleetd.core.sharing.orders.restarts import RestartHost
+from fleetd.core.sharing.orders.to_fleet import PauseHost, ResumeHost
 
 EXIT_CODES: Final = """\b
 Exit status:

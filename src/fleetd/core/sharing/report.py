@@ -30,7 +30,7 @@ from fleetd.core.model.facts import Value
 from fleetd.core.model.heartbeats import is_foreign
 from fleetd.core.model.identity import NUMBER_MAX, SCHEDULER, InstanceKey
 from fleetd.core.model.policy_tables import INSTANCES_MAX, QUEUES_MAX, Profile
-from fleetd.core.sharing.heard_orders import restarts_known
+from fleetd.core.sharing.orders.heard import restarts_known
 from fleetd.core.sharing.rolling import Rolls, rolls_of
 from fleetd.core.sharing.settings import FleetSettings, settings_of
 

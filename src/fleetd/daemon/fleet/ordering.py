@@ -10,9 +10,9 @@ from fleetd.core.fleet.state import ORDERS_MAX
 from fleetd.core.instances.orders import Order, Pause, Restart, Resume, SetInstances
 from fleetd.core.model import reasons
 from fleetd.core.model.person import Person
-from fleetd.core.sharing.fleet_counts import SetHost
-from fleetd.core.sharing.fleet_orders import ResumeHost, ToHost, answered, is_own, to_fleet
-from fleetd.core.sharing.fleet_situation import FleetSituation, LedgerChanges, OrderToFleet
+from fleetd.core.sharing.orders.counts import SetHost
+from fleetd.core.sharing.orders.situation import FleetSituation, LedgerChanges, OrderToFleet
+from fleetd.core.sharing.orders.to_fleet import ResumeHost, ToHost, answered, is_own, to_fleet
 from fleetd.daemon.tick import Ticker
 from fleetd.errors import OrderRefusedError, SourceUnavailableError
 from fleetd.ports import Ledger

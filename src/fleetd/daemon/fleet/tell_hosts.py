@@ -14,7 +14,7 @@ from fleetd.core.fleet.orders import KeptOrder, kept_orders
 from fleetd.core.fleet.rules import waits_for
 from fleetd.core.fleet.state import LedgerState
 from fleetd.core.model.hosts import FleetHosts, HostOfFleet, OrderOfFleet, ProfileOfHost, RestartOfFleet
-from fleetd.core.sharing.fleet_restarts import restart_end, restart_on
+from fleetd.core.sharing.orders.restarts import restart_end, restart_on
 from fleetd.core.sharing.report import HostReport, read, report_of, written
 from fleetd.daemon.tell_fleet import host_status
 from fleetd.daemon.tick import TickResult

@@ -95,7 +95,7 @@ class SchedulerFree(ClampReason, frozen=True, kw_only=True):
     wait_seconds: float
 
 
-# Orders that the ledger brought (core/sharing/heard_orders.py). `whole`: of all hosts; otherwise of this one.
+# Orders that the ledger brought (core/sharing/orders/heard.py). `whole`: of all hosts; otherwise of this one.
 
 
 class RestartBegun(Reason, frozen=True, kw_only=True):

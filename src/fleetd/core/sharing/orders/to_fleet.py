@@ -15,9 +15,9 @@ from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.instances.orders import ORDERS as HOST_ORDERS
 from fleetd.core.instances.orders import Order, Pause, Restart, Resume, SetInstances, Situation
 from fleetd.core.model import reasons
-from fleetd.core.sharing.fleet_counts import SetHost, counted
-from fleetd.core.sharing.fleet_restarts import RestartFleet, RestartHost
-from fleetd.core.sharing.fleet_situation import BEATS_MS, FleetSituation, LedgerChanges, OrderToFleet, refuse_others
+from fleetd.core.sharing.orders.counts import SetHost, counted
+from fleetd.core.sharing.orders.restarts import RestartFleet, RestartHost
+from fleetd.core.sharing.orders.situation import BEATS_MS, FleetSituation, LedgerChanges, OrderToFleet, refuse_others
 from fleetd.core.sharing.report import read
 from fleetd.errors import OrderRefusedError
 

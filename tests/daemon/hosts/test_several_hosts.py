@@ -9,7 +9,7 @@ from fleetd.core.fleet.orders import FleetOrder, written
 from fleetd.core.fleet.state import ORDERS_MAX
 from fleetd.core.instances.orders import Order, Pause, Restart, Resume
 from fleetd.core.model.identity import SCHEDULER
-from fleetd.core.sharing.fleet_orders import EndMaintenance, ForgetHost, Maintenance, PauseHost, ResumeHost
+from fleetd.core.sharing.orders.to_fleet import EndMaintenance, ForgetHost, Maintenance, PauseHost, ResumeHost
 from fleetd.errors import OrderRefusedError
 from tests.support.fleet.few import ALICE, host, replacing, two
 from tests.support.fleet.several import Fleet

@@ -1,6 +1,6 @@
 """`fleetctl restart` over a fleet: ordered once, begun by every host, done by one after the other (rolls.py).
 
-Law 6: each host obeys it once (core/sharing/heard_orders.py). Law 7: a host that is lost is waited for by nobody.
+Law 6: each host obeys it once (core/sharing/orders/heard.py). Law 7: a host that is lost is waited for by nobody.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fleetd.core.instances.orders import Order, Restart, Situation
 from fleetd.core.model import reasons
 from fleetd.core.model.hosts import RestartEnd, RestartOnHost
 from fleetd.core.model.reasons.base import ClampCode
-from fleetd.core.sharing.fleet_situation import BEATS_MS, FleetSituation, LedgerChanges, OrderToFleet, refuse_others
+from fleetd.core.sharing.orders.situation import BEATS_MS, FleetSituation, LedgerChanges, OrderToFleet, refuse_others
 from fleetd.core.sharing.report import ORDERS_KNOWN, HostReport, read
 from fleetd.errors import OrderRefusedError
 

@@ -8,9 +8,9 @@ from msgspec import structs
 from fleetd.core.instances.orders import Pause, Restart, Resume, SetInstances
 from fleetd.core.model.hosts import RestartOfFleet
 from fleetd.core.model.reasons import RestartBegun, RestartNotBegun
-from fleetd.core.sharing.fleet_counts import SetHost
-from fleetd.core.sharing.fleet_orders import ForgetHost, Maintenance
-from fleetd.core.sharing.fleet_restarts import RestartHost
+from fleetd.core.sharing.orders.counts import SetHost
+from fleetd.core.sharing.orders.restarts import RestartHost
+from fleetd.core.sharing.orders.to_fleet import ForgetHost, Maintenance
 from fleetd.errors import OrderRefusedError
 from fleetd.words.sharing import restart_words
 from tests.support.fleet.few import ALICE, host, replacing

@@ -10,7 +10,7 @@ from fleetd.core.fleet.orders import about_set
 from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.orders import Order, SetInstances, Situation
 from fleetd.core.model import reasons
-from fleetd.core.sharing.fleet_situation import FleetSituation, LedgerChanges, OrderToFleet, refuse_others
+from fleetd.core.sharing.orders.situation import FleetSituation, LedgerChanges, OrderToFleet, refuse_others
 from fleetd.core.sharing.report import HostReport, ProfileReport
 from fleetd.core.sharing.shapes import shapes_of
 from fleetd.errors import OrderRefusedError
