@@ -120,10 +120,10 @@ local as_read = {}
 local function load()
   local fields = ask('HLEN')
   if fields == 0 then return end
-  if fields > FIELDS_MAX then malformed(KEY) end
   local values = ask('HMGET', unpack(SCALARS))
   local format = number_in(values[1] or '', 'format')
   if format > FORMAT then refuse('format', number_text(format)) end
+  if fields > FIELDS_MAX then malformed(KEY) end
   ledger = {}
   for index, field in ipairs(SCALARS) do
     local value = values[index]
