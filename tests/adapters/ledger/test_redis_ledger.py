@@ -153,6 +153,7 @@ def test_the_other_calls_are_answered(shared_redis: RedisServer, client: redis.R
         lambda client: client.hset(LEDGER_KEY, "host:w2", "{}\xff"),
         lambda client: client.hset(LEDGER_KEY, "claims:w2", '{"a":{"pg":1e99}}'),
         lambda client: client.hset(LEDGER_KEY, "claims:w2", '{"a":{"pg":"1"}}'),
+        lambda client: client.hset(LEDGER_KEY, "claims:w2", '{"a":{"pg":-9}}'),
         lambda client: client.hset(LEDGER_KEY, "claims:w2", '["a"]'),
         lambda client: client.hset(LEDGER_KEY, "claims:w2", "y" * 2_000_000),
         lambda client: client.hset(LEDGER_KEY, mapping={f"more {n}": "" for n in range(100_000)}),

@@ -56,7 +56,7 @@ local function number_text(number) return string.format('%.0f', number) end
 local function checked_by_source(object, field)
   if type(object) ~= 'table' then malformed(field) end
   for source, connections in pairs(object) do
-    if type(source) ~= 'string' or not is_whole(connections) then malformed(field) end
+    if type(source) ~= 'string' or not is_whole(connections) or connections < 0 then malformed(field) end
   end
   return object
 end

@@ -7,7 +7,7 @@ from typing import Literal
 from fleetd.core.model.reasons.base import ClampCode, ClampReason
 
 #: What keeps a host from asking the ledger for anything; the first six are faults that people mend.
-LedgerFault = Literal["fleet", "format", "name_taken", "replaced", "full", "no_rights", "unanswered"]
+LedgerFault = Literal["fleet", "format", "name_taken", "replaced", "late", "full", "no_rights", "unanswered"]
 
 
 class LedgerUnusable(ClampReason, frozen=True, kw_only=True):
