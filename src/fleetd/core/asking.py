@@ -212,7 +212,9 @@ def refusal_reason(refusal: Refusal, waits_for: tuple[str, ...]) -> reasons.Clam
         return reasons.LedgerUnusable(fault="no_rights")
     if refusal.code == Code.FULL:
         return reasons.LedgerUnusable(fault="full")
-    if refusal.code in (Code.GENERATION, Code.LATE):
+    if refusal.code == Code.LATE:
+        return reasons.LedgerUnusable(fault="late")
+    if refusal.code == Code.GENERATION:
         return reasons.AskedTooLate()
     if refusal.code == Code.SENTINELS:
         return reasons.SentinelsDisagree(agree=refusal.about)

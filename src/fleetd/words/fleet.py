@@ -15,6 +15,10 @@ _FAULTS: dict[str, str] = {
         'by the command that sudo fleetctl doctor prints, or set fleet.ledger = "local"'
     ),
     "format": "a later version of fleetd wrote the fleet's ledger in Redis: upgrade fleetd here",
+    "late": (
+        "the fleet's ledger has heard this host at a later time of its clock, as when a VM is put back to a snapshot: "
+        "it is heard again within 5 minutes, or after a reboot"
+    ),
     "full": "the fleet's ledger has no room for another host: fleetctl hosts forget HOST, for one gone for good",
 }
 
@@ -23,7 +27,8 @@ def _unusable(r: reasons.LedgerUnusable) -> str:
     if r.fault == "fleet":
         return (
             f"the ledger in this Redis is that of another Mastodon ({r.fleet}): give each Mastodon a Redis database or "
-            "namespace of its own"
+            "namespace of its own. If it is the same one, set LOCAL_DOMAIN and DB_NAME alike on all hosts; if they "
+            "changed on all, delete the key fleetd:ledger, and it is made anew from what the hosts know"
         )
     if r.fault == "name_taken":
         return f"another machine is {r.host} in this fleet: set fleet.host in fleetd.toml to a name of its own"

@@ -21,7 +21,7 @@ from fleetd.core.fleet.calls import Admit, Admitted, Beat, BeatReply, Code, Comm
 from fleetd.core.fleet.state import HOSTS_MAX
 from fleetd.errors import SourceUnavailableError
 from tests.support.project import PROJECT
-from tests.support.rig.redis_server import WAIT_SECONDS, RedisServer, command
+from tests.support.rig.redis_server import WAIT_SECONDS, RedisServer, command, redis_server
 
 NAME = "mastodon-sidekiq@1.w1"
 
@@ -153,6 +153,7 @@ def test_the_other_calls_are_answered(shared_redis: RedisServer, client: redis.R
         lambda client: client.hset(LEDGER_KEY, "host:w2", "{}\xff"),
         lambda client: client.hset(LEDGER_KEY, "claims:w2", '{"a":{"pg":1e99}}'),
         lambda client: client.hset(LEDGER_KEY, "claims:w2", '{"a":{"pg":"1"}}'),
+        lambda client: client.hset(LEDGER_KEY, "claims:w2", '{"a":{"pg":-9}}'),
         lambda client: client.hset(LEDGER_KEY, "claims:w2", '["a"]'),
         lambda client: client.hset(LEDGER_KEY, "claims:w2", "y" * 2_000_000),
         lambda client: client.hset(LEDGER_KEY, mapping={f"more {n}": "" for n in range(100_000)}),
@@ -220,6 +221,39 @@ def test_a_redis_that_takes_no_writes_is_said_and_nothing_is_changed(
         assert isinstance(await host.beat(beat()), BeatReply)
 
     story(shared_redis, tell)
+
+
+def test_a_ledger_of_a_later_fleetd_is_not_to_be_deleted(shared_redis: RedisServer, client: redis.Redis) -> None:
+    """Whatever it has come to look like: more fields, other ones, bytes that are no text."""
+
+    async def tell(host: Host) -> None:
+        await host.beat(beat())
+        client.hset(LEDGER_KEY, mapping={"format": "2", "shards": b"\xff", **{f"shard:{n}": "" for n in range(1000)}})
+        client.hdel(LEDGER_KEY, "token")
+        before = client.hgetall(LEDGER_KEY)
+        assert await host.beat(beat()) == Refusal(code=Code.FORMAT, about="2")
+        with pytest.raises(SourceUnavailableError, match=r"a later version of fleetd wrote fleetd:ledger .*upgrade"):
+            await host.ledger.read()
+        assert client.hgetall(LEDGER_KEY) == before
+
+    story(shared_redis, tell)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--rename-command", "HLEN", ""), "does not know a command that fleetd needs"),
+        (("--cluster-enabled", "yes"), "is a Redis Cluster, which Sidekiq can't use"),
+    ],
+)
+def test_what_keeps_redis_from_answering_at_all_is_said_as_for_a_reading(options: tuple[str, ...], words: str) -> None:
+    async def tell(host: Host) -> None:
+        with pytest.raises(SourceUnavailableError, match=words) as told:
+            await host.ledger.order("pause", None)
+        assert "does not let fleetd use" not in str(told.value)
+
+    with redis_server(*options) as server:
+        story(server, tell)
 
 
 def with_rights(client: redis.Redis, *words: str) -> dict[str, Any]:

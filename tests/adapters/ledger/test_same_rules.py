@@ -178,6 +178,20 @@ def test_a_host_that_is_gone_and_comes_back(ledger_client: redis.Redis) -> None:
     assert (reply.alone, reply.plan_format) == (False, 1)
 
 
+def test_a_clock_that_went_back_and_a_clone_of_a_slow_machine(ledger_client: redis.Redis) -> None:
+    ledger_client.delete("fleetd:ledger")
+    pair = Pair(ledger_client)
+
+    def beat(**fields: Any) -> bool:
+        pair.time_ms += 10_000
+        return isinstance(pair.beat(beat_of("w1", **fields)), BeatReply)
+
+    assert beat(sent_ms=10**9)
+    assert [beat(sent_ms=n) for n in range(SILENT_MS // 10_000 + 1)] == [False] * (SILENT_MS // 10_000 - 1) + [True] * 2
+    clone = [beat(boot_id="a clone", tick_ms=20_000) for _ in range(8)]
+    assert clone == [False] * 5 + [True] * 3
+
+
 def test_as_many_and_as_large_as_may_be(ledger_client: redis.Redis) -> None:
     ledger_client.delete("fleetd:ledger")
     pair = Pair(ledger_client)

@@ -10,7 +10,7 @@ from fleetd.core.fleet.calls import Code, Commit, Refusal
 from fleetd.core.fleet.rules import FORGOTTEN_MS, GATHERING_MS_MAX, NAME_MS, SILENT_MS
 from fleetd.core.fleet.sizes import CLAIMS_BYTES_MAX, NAME_BYTES_MAX, PLAN_BYTES_MAX, RECORD_BYTES_MAX
 from fleetd.core.fleet.state import FORMAT, HOSTS_MAX, ORDERS_MAX
-from tests.support.fleet.ledger_calls import Kept
+from tests.support.fleet.ledger_calls import TICK_MS, Kept
 
 CLAIMS = {"mastodon-sidekiq@1.w1": {"pg": 10}}
 
@@ -108,6 +108,22 @@ def test_a_fleetd_that_was_replaced_is_refused(ledger: Kept) -> None:
 def test_a_beat_that_arrives_late_is_refused(ledger: Kept) -> None:
     ledger.beat("w1", sent_ms=2_000)
     assert ledger.refused("w1", sent_ms=1_999) == Refusal(code=Code.LATE)
+
+
+def test_a_machine_whose_clock_went_back_is_heard_again_after_a_while(ledger: Kept) -> None:
+    """As a VM's does that is put back to a snapshot of its memory. Alone, it has to advance the fleet clock itself."""
+    ledger.gather("w1", sent_ms=90_000_000)
+    for n in range(SILENT_MS // TICK_MS - 1):
+        assert ledger.refused("w1", sent_ms=1_000 + n).code == Code.LATE
+    ledger.beat("w1", sent_ms=2_000)
+    assert ledger.refused("w1", sent_ms=900) == Refusal(code=Code.LATE)
+    assert ledger.admit("w1", sent_ms=2_001).refusal is None
+
+
+def test_a_machine_that_ticks_slowly_keeps_its_name(ledger: Kept) -> None:
+    ledger.gather("w1", tick_ms=60_000, after_ms=60_000)
+    assert ledger.refused("w1", boot_id="a clone", tick_ms=60_000, after_ms=40_000).code == Code.NAME_TAKEN
+    ledger.beat("w1", tick_ms=60_000, after_ms=20_000)
 
 
 def test_another_mastodons_host_is_refused(ledger: Kept) -> None:

@@ -240,6 +240,24 @@ def test_an_order_to_a_host_without_a_name_is_not_one_to_all(order: Order) -> No
     assert fleet.hosts("w1").orders == ()
 
 
+def test_a_vm_put_back_to_a_snapshot_is_heard_again_and_says_meanwhile_what_is_wrong() -> None:
+    """Its clock is that of the snapshot, and so is the id of its boot."""
+    fleet = two()
+    had = fleet.scheduler()
+    fleet.worlds["w2"].now -= 900.0
+    fleet.tick()
+    told = fleet.status("w2").fleet
+    assert told is not None
+    assert "put back to a snapshot" in told.problem
+    for _ in range(70):
+        fleet.tick()
+        assert fleet.scheduler() == had
+    told = fleet.status("w2").fleet
+    assert told is not None
+    assert (told.problem, told.leader) == ("", "w1")
+    assert [h.silent_seconds < 20.0 for h in fleet.hosts("w1").hosts if h.silent_seconds is not None] == [True, True]
+
+
 def test_a_host_that_is_lost_in_mid_restart_keeps_nobody_from_one() -> None:
     fleet = two(low=2)
     fleet.order("w1", Restart())

@@ -22,6 +22,10 @@ class MalformedError(Exception):
     """It can't be what the script answers or keeps. Says where, and nothing of what is there."""
 
 
+class LaterFormatError(Exception):
+    """A later fleetd wrote it."""
+
+
 class _Beaten(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     generation: int
     clock_ms: int
@@ -115,9 +119,12 @@ def done(reply: Any) -> Refusal | None:
 
 
 def ledger_in(fields: Mapping[bytes, bytes]) -> LedgerState | None:
-    """The whole ledger, from all fields of its hash; None: there is none. Raises MalformedError."""
+    """The whole ledger, from all fields of its hash; None: there is none. Raises MalformedError, LaterFormatError."""
     if not fields:
         return None
+    form = _text(fields.get(b"format", b""))
+    if form.isascii() and form.isdigit() and len(form) < 10 and int(form) > FORMAT:
+        raise LaterFormatError  # before all else: what it may be like is not known here
     if len(fields) > FIELDS_MAX:
         raise MalformedError("too many fields")
     texts = {_text(name): _text(value) for name, value in fields.items()}
@@ -128,8 +135,6 @@ def ledger_in(fields: Mapping[bytes, bytes]) -> LedgerState | None:
         kind, colon, name = field.partition(":")
         if colon and kind in named:
             named[kind][name] = text
-    if _number(texts, "format") > FORMAT:
-        raise MalformedError("written by a later fleetd")
     return LedgerState(
         fleet=_required(texts, "fleet"),
         run_id=_required(texts, "run_id"),

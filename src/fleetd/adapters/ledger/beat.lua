@@ -46,11 +46,15 @@ local function refuse_beat(call, time_ms)
     return
   end
   if call.nonce == entry.replaced_nonce and call.nonce ~= '' then refuse('replaced', call.host) end
-  if call.boot_id == entry.boot_id and call.sent_ms < entry.sent_ms then refuse('late') end
   local clock = later(call, time_ms)
-  if entry.boot_id ~= '' and entry.boot_id ~= call.boot_id and clock - entry.beat_ms < NAME_MS then
-    refuse_name(call, time_ms, clock)
+  local silent_ms = clock - entry.beat_ms
+  if call.boot_id == entry.boot_id and call.sent_ms < entry.sent_ms and silent_ms < SILENT_MS then
+    ledger.clock_ms, ledger.time_ms = clock, time_ms
+    save()
+    refuse('late')
   end
+  local taken = entry.boot_id ~= '' and entry.boot_id ~= call.boot_id
+  if taken and silent_ms < math.max(NAME_MS, NAME_TICKS * call.tick_ms) then refuse_name(call, time_ms, clock) end
 end
 
 local function add_named(call)

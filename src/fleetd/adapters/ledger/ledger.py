@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from redis import exceptions
 
-from fleetd.adapters.ledger.answers import MalformedError, admitted, beat_reply, done, ledger_in
+from fleetd.adapters.ledger.answers import LaterFormatError, MalformedError, admitted, beat_reply, done, ledger_in
 from fleetd.adapters.ledger.arguments import (
     admit_arguments,
     beat_arguments,
@@ -21,7 +21,7 @@ from fleetd.adapters.ledger.arguments import (
 )
 from fleetd.adapters.ledger.script import SCRIPT
 from fleetd.adapters.redis.connection import RedisConnection
-from fleetd.adapters.redis.failures import error_code, sentence, write_refusal
+from fleetd.adapters.redis.failures import WRITE_REFUSALS, error_code, sentence, write_refusal
 from fleetd.adapters.redis.rounds import Rounds, Script
 from fleetd.config.connections import RedisSettings
 from fleetd.core.fleet import sizes
@@ -160,12 +160,17 @@ class RedisLedger:
             code = error_code(reply)
             if code == "WRONGTYPE":
                 raise SourceUnavailableError(f"{server} has something else in {self._key}: delete it")
-            why = write_refusal(reply, without_right=_WITHOUT_RIGHT)
-            raise SourceUnavailableError(f"{server} does not let fleetd use {self._key}: {why}")
+            if code in WRITE_REFUSALS:
+                why = write_refusal(reply, without_right=_WITHOUT_RIGHT)
+                raise SourceUnavailableError(f"{server} does not let fleetd use {self._key}: {why}")
         if isinstance(reply, Exception):
             raise SourceUnavailableError(sentence(reply, self._settings, self._deadline_seconds))
         try:
             return answer(reply)
+        except LaterFormatError:
+            raise SourceUnavailableError(
+                f"a later version of fleetd wrote {self._key} in {server}: upgrade fleetd here"
+            ) from None
         except MalformedError as error:
             raise SourceUnavailableError(
                 f"what {server} has in {self._key} was not written by fleetd ({error}): see who else writes to it; "

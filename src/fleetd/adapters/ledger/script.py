@@ -27,6 +27,7 @@ _NUMBERS = {
     "GATHERING_MS_MIN": rules.GATHERING_MS_MIN,
     "GATHERING_MS_MAX": rules.GATHERING_MS_MAX,
     "NAME_MS": rules.NAME_MS,
+    "NAME_TICKS": rules.NAME_TICKS,
     "SILENT_MS": rules.SILENT_MS,
     "FORGOTTEN_MS": rules.FORGOTTEN_MS,
     "HERE_MS": slot.HERE_MS,

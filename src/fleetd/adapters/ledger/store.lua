@@ -56,7 +56,7 @@ local function number_text(number) return string.format('%.0f', number) end
 local function checked_by_source(object, field)
   if type(object) ~= 'table' then malformed(field) end
   for source, connections in pairs(object) do
-    if type(source) ~= 'string' or not is_whole(connections) then malformed(field) end
+    if type(source) ~= 'string' or not is_whole(connections) or connections < 0 then malformed(field) end
   end
   return object
 end
@@ -120,10 +120,10 @@ local as_read = {}
 local function load()
   local fields = ask('HLEN')
   if fields == 0 then return end
-  if fields > FIELDS_MAX then malformed(KEY) end
   local values = ask('HMGET', unpack(SCALARS))
   local format = number_in(values[1] or '', 'format')
   if format > FORMAT then refuse('format', number_text(format)) end
+  if fields > FIELDS_MAX then malformed(KEY) end
   ledger = {}
   for index, field in ipairs(SCALARS) do
     local value = values[index]

@@ -59,6 +59,8 @@ _REFUSALS = {
     "MISCONF": "Redis can't save its data to disk and so refuses writes; its log says why",
     "NOREPLICAS": "Redis has fewer replicas than min-replicas-to-write asks for",
 }
+#: Codes with which Redis refuses writes only; any other concerns reading as well.
+WRITE_REFUSALS = frozenset({*_REFUSALS, "NOPERM"})
 
 
 def sentence(error: BaseException, settings: RedisSettings, timeout_seconds: float) -> str:

@@ -21,8 +21,8 @@ from fleetd.core.fleet.state import FORMAT, HOSTS_MAX, ORDERS_MAX, Entry, Lease,
 STEP_MS_MAX = 10_000
 LEASE_TICKS = 4
 GATHERING_MS_MIN, GATHERING_MS_MAX = 20_000, 300_000
-#: Another machine may take a name over after so long a silence.
-NAME_MS = 15_000
+#: Another machine may take a name over after so long a silence; a clone ticks as its model does.
+NAME_MS, NAME_TICKS = 15_000, 3
 #: A silent host's claims are kept at least so long.
 SILENT_MS = 300_000
 #: A host that left nothing is forgotten after a week.
@@ -34,9 +34,11 @@ def beat(state: LedgerState | None, call: Beat, server: Server) -> tuple[LedgerS
     refusal = _refused(state, call)
     if refusal is not None:
         return state, refusal
+    # The clock goes on for these too, or a machine that is alone would be refused for ever: it rebooted, or went back.
+    if state is not None and _is_late(later := _on_time(state, call, server), call):
+        return later, Refusal(code=Code.LATE)
     if state is not None and _name_taken(later := _on_time(state, call, server), call):
-        # The clock goes on, or a machine that rebooted alone would be refused for ever. A scheduler there is one.
-        refused = Refusal(code=Code.NAME_TAKEN, about=call.host)
+        refused = Refusal(code=Code.NAME_TAKEN, about=call.host)  # but a scheduler there is one
         return structs.replace(later, slot=slots.after_refusal(later, call)), refused
     state = _on_time(_of_this_generation(state, call, server), call, server)
     state = _with_host(state, call)
@@ -63,15 +65,23 @@ def _refused(state: LedgerState | None, call: Beat) -> Refusal | None:
         return Refusal(code=Code.FULL) if len(state.hosts) >= HOSTS_MAX else None
     if call.nonce == entry.replaced_nonce and call.nonce:
         return Refusal(code=Code.REPLACED, about=call.host)
-    if call.boot_id == entry.boot_id and call.sent_ms < entry.sent_ms:
-        return Refusal(code=Code.LATE)
     return None
+
+
+def _is_late(state: LedgerState, call: Beat) -> bool:
+    """Whether a later call of the same machine was carried out before. After a long silence its clock went back: a VM
+    was put back to a snapshot of its memory.
+    """
+    entry = state.hosts.get(call.host, Entry())
+    earlier = call.boot_id == entry.boot_id and call.sent_ms < entry.sent_ms
+    return earlier and state.clock_ms - entry.beat_ms < SILENT_MS
 
 
 def _name_taken(state: LedgerState, call: Beat) -> bool:
     """Whether another machine beats under this name."""
     entry = state.hosts.get(call.host, Entry())
-    return entry.boot_id not in ("", call.boot_id) and state.clock_ms - entry.beat_ms < NAME_MS
+    silent_ms = state.clock_ms - entry.beat_ms
+    return entry.boot_id not in ("", call.boot_id) and silent_ms < max(NAME_MS, NAME_TICKS * call.tick_ms)
 
 
 def _of_this_generation(state: LedgerState | None, call: Beat, server: Server) -> LedgerState:

@@ -9,7 +9,9 @@ expires by itself would free connections that are still open.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from fleetd.core.model.facts import Value
 
@@ -18,8 +20,9 @@ ORDERS_MAX = 64
 #: The format of the ledger itself. A ledger of a later one is left alone.
 FORMAT = 1
 
-#: Connections by the identity of their source, such as "postgres:7301" or "pgbouncer:w1".
-BySource = dict[str, int]
+#: Connections by the identity of their source, such as "postgres:7301" or "pgbouncer:w1". Fewer than none, in a ledger
+#: that others wrote to, would make room where there is none (law 2).
+BySource = dict[str, Annotated[int, Meta(ge=0)]]
 
 
 class Entry(Value, frozen=True, kw_only=True):

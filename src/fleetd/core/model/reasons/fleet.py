@@ -9,7 +9,7 @@ from fleetd.core.model.person import Person
 from fleetd.core.model.reasons.base import ClampCode, ClampReason, Reason
 
 #: What keeps a host from asking the ledger for anything; the first six are faults that people mend.
-LedgerFault = Literal["fleet", "format", "name_taken", "replaced", "full", "no_rights", "unanswered"]
+LedgerFault = Literal["fleet", "format", "name_taken", "replaced", "late", "full", "no_rights", "unanswered"]
 
 
 class LedgerUnusable(ClampReason, frozen=True, kw_only=True):
