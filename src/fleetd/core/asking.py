@@ -33,11 +33,13 @@ from fleetd.core.model.decision import Plan, Step
 from fleetd.core.model.facts import Unknown, Value
 from fleetd.core.model.identity import SCHEDULER, application_name
 from fleetd.core.model.policy_tables import Policy
+from fleetd.core.model.reasons.base import ConnectionSource
 from fleetd.core.plan import FleetDecision
 from fleetd.core.sharing.report import report_of, written
 
 #: Names that one beat tells to have ended; the others follow with the next.
 ENDED_MAX = 200
+NO_SOURCES: Mapping[ConnectionSource, str] = {}
 
 
 class Self(Value, frozen=True, kw_only=True):
@@ -193,10 +195,13 @@ def nobody_asked(tick: HostTick, steps: list[Step], granted: list[Step]) -> bool
     return any(step.key not in keys for step in beyond_min(tick, steps))
 
 
-def refusal_reason(refusal: Refusal, waits_for: tuple[str, ...]) -> reasons.ClampReason:
-    """Why a start is not granted, as it is told."""
+def refusal_reason(
+    refusal: Refusal, waits_for: tuple[str, ...], sources: Mapping[ConnectionSource, str] = NO_SOURCES
+) -> reasons.ClampReason:
+    """Why a start is not granted, as it is told. `sources`: of this host, with the identities that the ledger names."""
     if refusal.code == Code.CLAIMS:
-        return reasons.NotGranted(source=refusal.about, over_connections=refusal.over)
+        source = next((name for name, identity in sources.items() if identity == refusal.about), refusal.about)
+        return reasons.NotGranted(source=source, over_connections=refusal.over)
     if refusal.code == Code.SLOT:
         return slot_reason(Slot(holder=refusal.about), refusal.wait_ms)
     if refusal.code == Code.GATHERING:

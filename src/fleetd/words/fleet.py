@@ -7,7 +7,7 @@ from typing import Any
 
 from fleetd.core.model import reasons
 from fleetd.core.model.identity import unit_name
-from fleetd.words.formatting import span, times, who
+from fleetd.words.formatting import CONNECTION_SOURCES, span, times, who
 
 _FAULTS: dict[str, str] = {
     "no_rights": (
@@ -86,9 +86,9 @@ def _count_heard(r: reasons.CountHeard) -> str:
 FLEET_REASONS: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.LedgerUnusable: _unusable,
     reasons.FleetGathers: _gathers,
-    reasons.NotGranted: (
-        "all hosts together claim {source}'s connections: {over_connections} are missing for it, with each host's min "
-        "and one scheduler set aside"
+    reasons.NotGranted: lambda r: (
+        f"all hosts together claim the connections of {CONNECTION_SOURCES.get(r.source, r.source)}: "
+        f"{r.over_connections} are missing for it, with each host's min and one scheduler set aside"
     ),
     reasons.SentinelsDisagree: (
         "only {agree} Sentinels name the Redis that fleetd talks to, so it may not be the primary any more: nothing is "

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from msgspec import structs
 
+from fleetd.core.asking import refusal_reason
 from fleetd.core.fleet.calls import Admit, Admitted, Beat, Code, Refusal
 from fleetd.core.model.decision import Clamp
 from fleetd.core.model.policy_tables import Policy, SchedulerPolicy
 from fleetd.core.model.reasons.fleet import NotGranted
 from fleetd.core.sharing.report import read
+from fleetd.words.reasons import sentence
 from tests.support.fleet.several import Fleet, HostRig
 from tests.support.world.ports import BY_HAND, policy, strict
 
@@ -59,6 +61,14 @@ def refused(beat: Beat) -> str:
     report = read(beat.record, "w1")
     assert report is not None
     return report.profiles[0].refused
+
+
+def test_what_claims_do_not_fit_into_is_named_as_this_host_calls_it() -> None:
+    """The ledger knows it by what it says of itself: Postgres by a number of twenty digits."""
+    refusal = Refusal(code=Code.CLAIMS, about="7713951601776586041", over=3)
+    reason = refusal_reason(refusal, (), {"pgbouncer": "10.0.0.1:6432", "postgres": "7713951601776586041"})
+    assert reason == NotGranted(source="postgres", over_connections=3)
+    assert "the connections of Postgres: 3 are missing" in sentence(reason)
 
 
 def test_what_is_not_granted_is_not_started_and_is_said() -> None:

@@ -159,7 +159,7 @@ class FleetPart:
         count, refusal = await self._admitted(tick, plan, host.steps, memory)
         if refusal is None:
             return Granted(host=host, scheduler=scheduler, plan=plan.plan, until_seconds=until)
-        reason = refusal_reason(refusal, _waits_for(tick))
+        reason = refusal_reason(refusal, _waits_for(tick), memory.fleet.sources)
         counts_until = self.sources.clock.now_seconds() + REFUSED_SECONDS
         self._refused |= {s.profile: (reason.code.value, counts_until) for s in asked[count:] if s.profile}
         granted, refused = asked[:count], asked[count:]

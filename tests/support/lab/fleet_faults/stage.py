@@ -56,16 +56,17 @@ class Play:
         """What observers saw since it began."""
         return self.many.observer.timeline().since(self.begun)
 
-    def work(self, more_max: int = 4) -> None:
+    def work(self) -> None:
         """Jobs flow, some long ones want more instances than run, and a random time passes."""
-        self.loader = self.many.flow(3600, {"default": FLOW_JOBS_PER_SECOND})
-        self.more_work(more_max)
+        if self.loader is None:
+            self.loader = self.many.flow(3600, {"default": FLOW_JOBS_PER_SECOND})
+        self.more_work()
         time.sleep(self.chance.uniform(0.0, PHASE_SECONDS))
 
-    def more_work(self, more_max: int = 4) -> None:
+    def more_work(self) -> None:
         """Long jobs for more instances than run."""
         running = sum(counts(self.many.observer.timeline(), self.many))
-        self.many.enqueue("default", jobs_for(running + self.chance.randint(1, more_max), LONG_SECONDS))
+        self.many.enqueue("default", jobs_for(running + self.chance.randint(1, 4), LONG_SECONDS))
 
     def grow(self) -> float:
         """Wait until all run their `min`, so that there is room, and then for one to start, in the returned seconds."""
