@@ -1,4 +1,4 @@
-"""What a closer look at a real Redis finds of its replication. Rights are tried in tests/app/test_doctor_rights.py."""
+"""What a closer look at a real Redis finds of its replication. Rights are tried in tests/app/doctor/test_rights.py."""
 
 from __future__ import annotations
 

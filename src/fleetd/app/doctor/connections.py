@@ -7,6 +7,7 @@ from typing import Final
 
 from fleetd.adapters.database.login import own_role_line
 from fleetd.app.doctor.check import Check
+from fleetd.app.doctor.min_of_hosts import SetAside, set_aside
 from fleetd.app.endpoints import Endpoints
 from fleetd.app.route import OWN_ROLE
 from fleetd.core.capacity.admission import unattributable
@@ -21,7 +22,6 @@ from fleetd.core.model.facts import Known, Snapshot
 from fleetd.core.model.identity import SCHEDULER, application_name
 from fleetd.core.model.policy_tables import Policy
 from fleetd.core.plan import FleetDecision, FleetMemory, plan
-from fleetd.core.sharing.min_of_hosts import SetAside, set_aside
 from fleetd.words.formatting import CONNECTION_SOURCES, limit_text
 from fleetd.words.reasons import sentence
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from fleetd.core.sharing.min_of_hosts import MinOfHost, SetAside, set_aside
+from fleetd.app.doctor.min_of_hosts import MinOfHost, SetAside, set_aside
 from tests.support.fleet.ledgers import SOURCE, entry, ledger, report
 
 OTHER = "8899"
