@@ -141,12 +141,24 @@ def test_what_is_set_on_one_host_counts_in_it() -> None:
     assert fleet.hosts("w1").orders == ()
 
 
+def test_the_count_of_a_host_that_is_forgotten_is_ended_by_its_name() -> None:
+    fleet = two()
+    fleet.order("w1", SetHost(host="w2", profile=PROFILE, instances=3))
+    state = fleet.shared.memory.state
+    assert state is not None
+    fleet.shared.memory.state = structs.replace(state, hosts={"w1": state.hosts["w1"]})
+    assert "on w2" in fleet.order("w1", SetHost(host="w2", profile=PROFILE, instances=None))
+    assert fleet.hosts("w1").orders == ()
+
+
 def test_what_no_host_can_have_is_refused() -> None:
     fleet = two()
     for order, words in (
         (fleet_set(9), r"0 to 8 instances on all hosts together: w1 4, w2 4 \(max\), not 9"),
         (SetHost(host="w2", profile=PROFILE, instances=5), r"0 to 4 instances on w2 \(max\), not 5"),
         (SetHost(host="w9", profile=PROFILE, instances=1), "there are: w1, w2"),
+        (SetHost(host="", profile=PROFILE, instances=1), "no host of this fleet is called ''"),
+        (RestartHost(host=""), "no host of this fleet is called ''"),
         (SetHost(host="w2", profile="pull", instances=1), "w2 has no profile 'pull'; there are: default-first"),
         (SetInstances(profile="pull", instances=1), "no host has a profile 'pull'; there are: default-first"),
         (SetHost(host="w2", profile=PROFILE, instances=None), "is not set to a number"),
@@ -275,13 +287,15 @@ def test_as_many_orders_as_the_ledger_keeps_are_refused_with_the_way_out() -> No
     assert state is not None
     text = '{"until_ms":9000000000000}'
     fleet.shared.memory.state = structs.replace(state, orders={f"pause h{n}": text for n in range(64)})
-    with pytest.raises(OrderRefusedError, match="64 orders at most: end some of them"):
+    with pytest.raises(OrderRefusedError, match="64 orders are in force"):
         fleet.order("w1", fleet_set(3))
     over = {f"pause h{n}": '{"until_ms":1}' for n in range(64)}
     fleet.shared.memory.state = structs.replace(state, orders=over)
     fleet.order("w1", fleet_set(3))
     assert fleet.shared.memory.state is not None
-    assert list(fleet.shared.memory.state.orders) == [f"set {PROFILE}"], "what has ended makes room"
+    kept = fleet.shared.memory.state.orders
+    assert f"set {PROFILE}" in kept
+    assert len(kept) < 64, "what has ended makes room"
 
 
 # Restarts of all hosts.

@@ -111,10 +111,10 @@ class AutoFleet(OrderToFleet, frozen=True, kw_only=True):
     profile: str
 
     def judge(self, now: FleetSituation) -> LedgerChanges:
-        if self.host:
-            now.host(self.host)
         kept = [k for k in now.kept if k.kind == "set" and k.profile == self.profile]
         ended = [k for k in kept if self.host in ("", k.host)]
+        if self.host and not ended:
+            now.host(self.host)
         if not ended and kept and any(not k.host for k in kept):
             raise OrderRefusedError(
                 f"{self.profile} has no number of {self.host}'s own, but one on all hosts together: "
