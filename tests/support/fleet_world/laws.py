@@ -81,9 +81,12 @@ class WithinBudget(FleetCheck):
         profile = host.policy.profile(step.profile or "")
         if step.verb != "start" or (profile is not None and rig.serving(profile.name) < profile.min_instances):
             return
-        assert rig.others_read is not None or step.key == SCHEDULER, "grew although Postgres could not be read"
-        others = storm.shared.other_clients if rig.others_read is None else rig.others_read
-        limit = storm.shared.max_connections - 3 - host.policy.connections.reserve - others
+        if (
+            rig.others_read is None
+        ):  # a source that can't be read keeps no scheduler from its start, as on a single host
+            assert step.key == SCHEDULER, "grew although Postgres could not be read"
+            return
+        limit = storm.shared.max_connections - 3 - host.policy.connections.reserve - rig.others_read
         size = host.policy.scheduler.claim_connections if profile is None else profile.claim_connections
         claims = {name: count for other in storm.fleet.hosts for name, count in _claims(other).items()}
         aside = sum(_missing(other) for other in storm.fleet.hosts)
