@@ -12,6 +12,7 @@ from fleetd.core.fleet.admission import admit
 from fleetd.core.fleet.calls import Admit, Admitted, Beat, BeatReply, Refusal, Server
 from fleetd.core.fleet.state import LedgerState
 from fleetd.core.instances import scheduler
+from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.instances.lifecycle import InstanceView
 from fleetd.core.instances.scheduler import SchedulerDecision
@@ -33,7 +34,9 @@ def _before_each_beat(patch: pytest.MonkeyPatch, change: Change) -> None:
 
 
 def without_the_slot(patch: pytest.MonkeyPatch) -> None:
-    def undecided(tick: HostTick, own: InstanceView | None, decision: SchedulerDecision) -> SchedulerDecision:
+    def undecided(
+        tick: HostTick, own: InstanceView | None, memory: HostMemory, decision: SchedulerDecision
+    ) -> SchedulerDecision:
         return decision
 
     patch.setattr(slot, "refused", lambda state, call: None)
