@@ -29,6 +29,8 @@ Event = tuple[str, int, int]
 #: How many times STEP_SECONDS to wait before it.
 Schedule = list[tuple[int, Event]]
 STEP_SECONDS = 7
+#: Two of the longest ticks (host_settings).
+CLOCK_LATE_SECONDS = 20.0
 
 REDIS = ("redis_down", "redis_read_only", "flush", "fail_over", "fail_over", "jump", *3 * ("redis_up",))
 POSTGRES = ("postgres_down", "others", *2 * ("postgres_up",))
@@ -326,7 +328,8 @@ class FleetStorm:
             until_ms = ledger.state.clock_ms + round(1000 * seconds)
             order = FleetOrder(until_ms=until_ms, force=True, instances=instances)
             ledger.order(about, written(order))
-            self.orders[about] = self.shared.now, self.shared.now + 0.9 * seconds
+            # The fleet clock stands while nobody beats; the next beat moves it on by CLOCK_LATE_SECONDS at most.
+            self.orders[about] = self.shared.now, self.shared.now + 0.9 * seconds - CLOCK_LATE_SECONDS
 
     def _pause_fleet(self, rig: HostRig, detail: int) -> None:
         self._tell_fleet(about_pause(), 30.0 + 40 * (detail % 5))
