@@ -110,15 +110,19 @@ def _fleet_resume_taken(r: reasons.FleetResumeTaken) -> str:
     ended += [f"the pause of {', '.join(r.hosts)} has ended"] if r.hosts else []
     if r.here is not None:
         ended.append(f"on this host: {_resume_taken(r.here).removeprefix('Resumed: ').removesuffix('.')}")
-    return f"Resumed: {'; '.join(ended)}."
+    still = ", but the whole fleet is still paused; `fleetctl resume` ends that too" if r.still_paused else ""
+    return f"Resumed: {'; '.join(ended)}{still}."
 
 
 def _maintenance_taken(r: reasons.MaintenanceTaken) -> str:
     what = "its instances" if r.instances is None else f"its {times(r.instances, 'instance')}"
+    one = r.instances == 1
     if r.serving:
-        how = f"{what} move to {', '.join(r.serving[:4])} as far as there is room, then they end here"
+        where = ", ".join(r.serving[:4])
+        they = "it ends" if one else "they end"
+        how = f"{what} {'moves' if one else 'move'} to {where} as far as there is room, then {they} on {r.host}"
     else:
-        how = f"{what} end although no other host serves, so jobs wait"
+        how = f"{what} {'ends' if one else 'end'} although no other host serves, so jobs wait"
     scheduler = ", then its scheduler if another host may run it" if r.scheduler else ""
     return (
         f"{r.host} is in maintenance for {span(r.for_seconds)}: {how}{scheduler}; nothing starts there, and what a "

@@ -60,6 +60,19 @@ def test_a_host_that_knows_more_makes_the_ledger_gather_after_it(ledger: Kept) -
     assert (ledger.state.generation, ledger.state.clock_ms) == (8, 10**9)
 
 
+def test_a_ledger_that_is_an_older_one_gathers(ledger: Kept) -> None:
+    """The same run of Redis: its VM was put back to a snapshot, or somebody restored the key."""
+    ledger.gather("w1", "w2")
+    before = ledger.state
+    ledger.pass_ms(100_000, "w2")
+    now_ms = ledger.state.clock_ms
+    ledger.kept = before
+    assert ledger.beat("w1").gathering is None, "it has been away, and can't know"
+    reply = ledger.beat("w2")
+    assert (reply.generation, reply.gathering) == (2, ("w1", "w2"))
+    assert reply.clock_ms >= now_ms
+
+
 def test_who_is_gone_is_not_waited_for(ledger: Kept) -> None:
     ledger.gather("w1", "w2")
     ledger.pass_ms(SILENT_MS, "w1")

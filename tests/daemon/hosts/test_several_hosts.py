@@ -109,7 +109,10 @@ def test_a_pause_of_one_host_is_ordered_on_another() -> None:
     assert fleet.status("w1").holds == ()
     with pytest.raises(OrderRefusedError, match="nothing to resume"):
         fleet.order("w2", ResumeHost(host="w1"))
-    assert "the pause of w2 has ended" in fleet.order("w1", ResumeHost(host="w2"))
+    assert "the pause of w2 has ended." in fleet.order("w1", ResumeHost(host="w2"))
+    fleet.order("w1", Pause())
+    fleet.order("w1", PauseHost(host="w2"))
+    assert "w2 has ended, but the whole fleet is still paused" in fleet.order("w1", ResumeHost(host="w2"))
 
 
 def test_a_pause_ends_by_itself_also_while_redis_is_away() -> None:

@@ -25,6 +25,12 @@ local function gather_again(call, time_ms, run_id)
   ledger.sighted_ms, ledger.holder_ms, ledger.rival_ms = clock, clock, clock
 end
 
+-- Whether this ledger went back in time: its clock goes on within a generation.
+local function knows_more(call)
+  if call.generation ~= ledger.generation then return call.generation > ledger.generation end
+  return call.clock_ms > ledger.clock_ms
+end
+
 local function later(call, time_ms)
   local step = math.min(math.max(0, time_ms - ledger.time_ms), math.max(STEP_MS_MAX, 2 * call.tick_ms))
   return ledger.clock_ms + step
@@ -233,7 +239,7 @@ local function beat(call, record, claims)
   if ledger then refuse_beat(call, time_ms) end
   if not ledger then
     ledger = begun(call, time_ms, run_id)
-  elseif ledger.run_id ~= run_id or call.generation > ledger.generation then
+  elseif ledger.run_id ~= run_id or knows_more(call) then
     gather_again(call, time_ms, run_id)
   end
   ledger.clock_ms, ledger.time_ms = later(call, time_ms), time_ms

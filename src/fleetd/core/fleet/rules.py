@@ -4,8 +4,9 @@ Law 1: one host holds the slot. It is given to another one only once its holder 
 the takeover time in which no host saw a live scheduler. Law 2: a start is granted only if it fits beside everything
 that any host may open, beside each host's way up to `min`, and beside one scheduler.
 
-The truth lives on the hosts. A ledger that is missing, answered by another Redis, or known to have been further begins
-to *gather*: it grants nothing until every host that anybody remembers has told again what it has.
+The truth lives on the hosts. A ledger that is missing, answered by another Redis, or known to have been further (it is
+an older copy, or its VM was put back to a snapshot) begins to *gather*: it grants nothing until every host that anybody
+remembers has told again what it has.
 """
 
 from __future__ import annotations
@@ -96,7 +97,8 @@ def _of_this_generation(state: LedgerState | None, call: Beat, server: Server) -
             gathering_ms=call.clock_ms,
         )
         return structs.replace(fresh, slot=slots.doubted(Slot(), call.clock_ms))
-    if state.run_id == server.run_id and call.generation <= state.generation:
+    went_back = (call.generation, call.clock_ms) > (state.generation, state.clock_ms)
+    if state.run_id == server.run_id and not went_back:
         return state
     clock = max(state.clock_ms, call.clock_ms)
     return structs.replace(

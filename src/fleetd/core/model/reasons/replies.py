@@ -100,6 +100,7 @@ class FleetResumeTaken(Reason, frozen=True, kw_only=True):
     whole: bool
     hosts: tuple[str, ...]
     here: ResumeTaken | None = None
+    still_paused: bool = False  # the whole fleet, as only one host's was to end
 
 
 class MaintenanceTaken(Reason, frozen=True, kw_only=True):

@@ -80,7 +80,11 @@ class ResumeFleet(OrderToFleet, frozen=True, kw_only=True):
         ended = tuple(name for name in paused if self.host in ("", name))
         return LedgerChanges(
             writes=tuple((about_pause(name), None) for name in ended),
-            reply=reasons.FleetResumeTaken(whole="" in ended, hosts=tuple(name for name in ended if name)),
+            reply=reasons.FleetResumeTaken(
+                whole="" in ended,
+                hosts=tuple(name for name in ended if name),
+                still_paused="" in paused and "" not in ended,
+            ),
         )
 
 
