@@ -210,6 +210,55 @@ def test_orders_outlive_a_ledger_that_is_lost() -> None:
     assert fleet.status("w1").holds == ()
 
 
+@pytest.mark.parametrize("ticks", [0, 1, 10])
+def test_what_a_person_ends_while_a_lost_ledger_gathers_is_not_told_again(ticks: int) -> None:
+    """w2 is away and comes back before the gathering ends: it remembers the orders, but not their end."""
+    fleet = two()
+    fleet.order("w1", Pause(for_seconds=3600.0))
+    fleet.order("w1", Maintenance(host="w2"))
+    fleet.run(10.0)
+    fleet.rigs["w2"].on = False
+    fleet.shared.memory.state = None
+    fleet.tick()
+    fleet.run(5.0 * ticks)
+    assert "has ended" in fleet.order("w1", Resume())
+    fleet.order("w1", EndMaintenance(host="w2"))
+    fleet.rigs["w2"].on = True
+    fleet.run(60.0)
+    assert [fleet.status(h).holds for h in ("w1", "w2")] == [(), ()]
+    assert fleet.hosts("w1").orders == ()
+
+
+def test_what_a_person_ends_before_it_was_told_again_is_not_told_again() -> None:
+    """Of more orders than one tick tells."""
+    fleet = two()
+    others = (Maintenance(host="w1"), Maintenance(host="w2", force=True), PauseHost(host="w1"), PauseHost(host="w2"))
+    for order in others:
+        fleet.order("w1", order)
+    fleet.order("w1", Pause())
+    fleet.run(10.0)
+    fleet.shared.memory.state = None
+    fleet.tick()
+    fleet.order("w1", Resume())
+    fleet.run(60.0)
+    assert [order.kind for order in fleet.hosts("w2").orders] == ["maintenance", "maintenance"]
+
+
+@pytest.mark.parametrize("order", [Resume(), ResumeHost(host="w1")])
+def test_the_last_host_ends_a_pause_that_was_ordered_while_there_were_more(order: Order) -> None:
+    fleet = two()
+    fleet.order("w1", Pause() if isinstance(order, Resume) else PauseHost(host="w1"))
+    fleet.rigs["w2"].on = False
+    fleet.run(70.0)
+    fleet.order("w1", ForgetHost(host="w2"))
+    fleet.run(10.0)
+    [hold] = fleet.status("w1").holds
+    assert hold.kind == "pause"
+    assert "has ended" in fleet.order("w1", order)
+    fleet.run(10.0)
+    assert fleet.status("w1").holds == ()
+
+
 def test_orders_that_are_over_make_room_for_new_ones() -> None:
     fleet = two()
     state = fleet.shared.memory.state

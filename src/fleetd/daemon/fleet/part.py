@@ -104,6 +104,8 @@ class FleetPart:
             return FleetView(known=known)
         heard = self.sources.ledger.heard()
         if isinstance(heard, BeatReply):
+            told = heard.orders or {}  # again, by another host; or ended by a person since
+            self._lost = {about: text for about, text in self._lost.items() if about not in told}
             self._lost |= lost(known, heard)
             before, known = known, known.heard(heard)
             known = structs.replace(known, orders={**self._lost, **known.orders})

@@ -121,7 +121,7 @@ class AutoFleet(OrderToFleet, frozen=True, kw_only=True):
                 f"`fleetctl set {self.profile} auto` ends that"
             )
         return LedgerChanges(
-            writes=tuple((k.about, None) for k in ended),
+            writes=tuple(now.ended(k.about) for k in ended),
             reply=reasons.FleetAutoTaken(
                 profile=self.profile,
                 whole=any(not k.host for k in ended),

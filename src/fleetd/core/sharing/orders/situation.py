@@ -38,8 +38,10 @@ class FleetSituation(Situation):
     ) -> None:
         super().__init__(tick, memory, now_seconds, person)
         self.state = state
-        self.kept = kept_orders(state.orders, state.clock_ms)
-        self.over = over(state.orders, state.clock_ms)
+        self._gathers = state.gathering_ms is not None
+        lost = tick.fleet.known.orders if self._gathers else {}  # hosts tell them again
+        self.kept = kept_orders({**lost, **state.orders}, state.clock_ms)
+        self.over = () if self._gathers else over(state.orders, state.clock_ms)  # see `ended`
 
     def host(self, name: str) -> Entry:
         entry = self.state.hosts.get(name)
@@ -64,6 +66,12 @@ class FleetSituation(Situation):
         return written(
             FleetOrder(until_ms=until, note=note, person=self.person, force=force, instances=instances, profile=profile)
         )
+
+    def ended(self, about: str) -> tuple[str, str | None]:
+        """The end of an order. While the ledger gathers it stays there as one that is over, because a host that is
+        still to tell its own orders again does not know of this.
+        """
+        return about, written(FleetOrder(until_ms=self.state.clock_ms)) if self._gathers else None
 
     def found(self, kind: str, host: str, profile: str = "") -> KeptOrder | None:
         """This order, if the ledger keeps it."""

@@ -79,7 +79,7 @@ class ResumeFleet(OrderToFleet, frozen=True, kw_only=True):
             raise OrderRefusedError("the whole fleet is paused: `fleetctl resume` ends that, on all hosts")
         ended = tuple(name for name in paused if self.host in ("", name))
         return LedgerChanges(
-            writes=tuple((about_pause(name), None) for name in ended),
+            writes=tuple(now.ended(about_pause(name)) for name in ended),
             reply=reasons.FleetResumeTaken(
                 whole="" in ended,
                 hosts=tuple(name for name in ended if name),
@@ -132,7 +132,7 @@ class EndMaintenance(OrderToFleet, frozen=True, kw_only=True):
             now.host(self.host)
             raise OrderRefusedError(f"{self.host} is not in maintenance")
         return LedgerChanges(
-            writes=((about_maintenance(self.host), None),), reply=reasons.MaintenanceEnded(host=self.host)
+            writes=(now.ended(about_maintenance(self.host)),), reply=reasons.MaintenanceEnded(host=self.host)
         )
 
 
