@@ -72,6 +72,17 @@ def test_a_host_that_beats_is_not_forgotten_and_a_lost_one_is_freed() -> None:
     assert [h.host for h in fleet.hosts("w1").hosts] == ["w1"]
 
 
+def test_a_host_that_ticks_slowly_beats() -> None:
+    slow = host("w2")
+    fleet = Fleet(host("w1"), structs.replace(slow, pace=structs.replace(slow.pace, tick_seconds=60.0)))
+    fleet.run(60.0)
+    fleet.rigs["w2"].on = False
+    fleet.run(70.0)
+    with pytest.raises(OrderRefusedError, match="w2 has beaten"):
+        fleet.order("w1", ForgetHost(host="w2"))
+    assert "moves to w2" in fleet.order("w1", Maintenance(host="w1"))
+
+
 def test_a_pause_holds_the_whole_fleet_and_survives_a_restart_without_redis() -> None:
     fleet = two()
     said = fleet.order("w2", Pause(for_seconds=3600.0, reason="moving the database"), ALICE)

@@ -15,7 +15,7 @@ from fleetd.core.instances.orders import Order, Restart, Situation
 from fleetd.core.model import reasons
 from fleetd.core.model.hosts import RestartEnd, RestartOnHost
 from fleetd.core.model.reasons.base import ClampCode
-from fleetd.core.sharing.orders.situation import BEATS_MS, FleetSituation, LedgerChanges, OrderToFleet, refuse_others
+from fleetd.core.sharing.orders.situation import FleetSituation, LedgerChanges, OrderToFleet, beats, refuse_others
 from fleetd.core.sharing.report import ORDERS_KNOWN, HostReport, read
 from fleetd.errors import OrderRefusedError
 
@@ -68,8 +68,9 @@ class RestartFleet(OrderToFleet, frozen=True, kw_only=True):
         )
 
     def _of_host(self, now: FleetSituation) -> dict[str, HostReport]:
-        silent = now.silent_ms(now.host(self.host))
-        if silent >= BEATS_MS:
+        entry = now.host(self.host)
+        if not beats(entry, read(entry.record, self.host), now.state.clock_ms):
+            silent = now.silent_ms(entry)
             raise OrderRefusedError(
                 f"{self.host} was last heard {silent / 1000:.0f} s ago, so it would not hear this: see to its fleetd "
                 "first"
@@ -109,7 +110,8 @@ def restart_on(kept: KeptOrder, state: LedgerState) -> tuple[RestartOnHost, ...]
 
 
 def _on(kept: KeptOrder, name: str, entry: Entry, clock_ms: int) -> RestartOnHost:
-    report, lost = read(entry.record, name), clock_ms - entry.beat_ms >= BEATS_MS
+    report = read(entry.record, name)
+    lost = not beats(entry, report, clock_ms)
     told = () if report is None else report.restarts
     mine = [r for r in told if (r.whole, r.until_ms) == (not kept.host, kept.order.until_ms)]
     if not mine:

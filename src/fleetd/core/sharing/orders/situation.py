@@ -14,11 +14,18 @@ from fleetd.core.model import reasons
 from fleetd.core.model.facts import Value
 from fleetd.core.model.identity import parse_tag
 from fleetd.core.model.person import Person
+from fleetd.core.model.policy_tables import PUNCTUAL_TICKS
 from fleetd.core.sharing.report import OBSERVES, ORDERS_KNOWN, HostReport, read
 from fleetd.errors import OrderRefusedError
 
-#: A host that is silent for less is there, or may be.
+#: A host that is silent for less is there, or may be; so is one that is silent for less than a few of its ticks.
 BEATS_MS = 60_000
+
+
+def beats(entry: Entry, report: HostReport | None, clock_ms: int) -> bool:
+    """Whether a host is there. `report`: what it told last, as far as this version can read it."""
+    punctual_ms = 0.0 if report is None else 1000 * PUNCTUAL_TICKS * report.tick_seconds
+    return clock_ms - entry.beat_ms < max(BEATS_MS, punctual_ms)
 
 
 class LedgerChanges(Value, frozen=True, kw_only=True):
@@ -80,23 +87,19 @@ class FleetSituation(Situation):
 
     def reports(self) -> dict[str, HostReport]:
         """What the hosts told that are there, as far as this version can read it."""
-        found = {
-            name: read(entry.record, name)
-            for name, entry in sorted(self.state.hosts.items())
-            if not entry.gone and self.silent_ms(entry) < BEATS_MS
-        }
-        return {name: report for name, report in found.items() if report is not None}
+        found = {name: read(entry.record, name) for name, entry in sorted(self.state.hosts.items())}
+        return {name: report for name, report in found.items() if report is not None and self._beats(name, report)}
+
+    def _beats(self, name: str, report: HostReport | None) -> bool:
+        entry = self.state.hosts[name]
+        return not entry.gone and beats(entry, report, self.state.clock_ms)
 
     def deaf(self) -> tuple[reasons.DeafHost, ...]:
         """Hosts whose fleetd does not know counts and restarts, or that beat with an older one without any record."""
         reports = self.reports()
         found = {name: report.fleetd for name, report in reports.items() if report.orders < ORDERS_KNOWN}
         # One whose fleetd has just started has told nothing yet; it hears the order.
-        there = {
-            name
-            for name, entry in self.state.hosts.items()
-            if not entry.gone and entry.record and self.silent_ms(entry) < BEATS_MS
-        }
+        there = {name for name, entry in self.state.hosts.items() if entry.record and self._beats(name, None)}
         found |= dict.fromkeys(there - reports.keys(), "")
         processes = self.tick.sidekiq.processes if self.tick.sidekiq is not None else ()
         tags = [tag.host for process in processes if (tag := parse_tag(process.tag)) is not None]
@@ -121,14 +124,12 @@ class FleetSituation(Situation):
     def serving_besides(self, host: str) -> tuple[str, ...]:
         """The other hosts that run workers, or may, and are not to be left."""
         leaving = {kept.host for kept in self.kept if kept.kind == "maintenance"} | {host}
-        found = []
-        for name, entry in sorted(self.state.hosts.items()):
-            report = read(entry.record, name)
-            if name in leaving or entry.gone or self.silent_ms(entry) >= BEATS_MS or report is None:
-                continue
-            if report.held != OBSERVES and any(p.max_instances for p in report.profiles):
-                found.append(name)
-        return tuple(found)
+        serve = {
+            name
+            for name, report in self.reports().items()
+            if report.held != OBSERVES and any(p.max_instances for p in report.profiles)
+        }
+        return tuple(sorted(serve - leaving))
 
 
 def refuse_others(host: str, now: Situation) -> None:

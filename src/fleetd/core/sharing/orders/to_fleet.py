@@ -17,7 +17,7 @@ from fleetd.core.instances.orders import Order, Pause, Restart, Resume, SetInsta
 from fleetd.core.model import reasons
 from fleetd.core.sharing.orders.counts import SetHost, counted
 from fleetd.core.sharing.orders.restarts import RestartFleet, RestartHost
-from fleetd.core.sharing.orders.situation import BEATS_MS, FleetSituation, LedgerChanges, OrderToFleet, refuse_others
+from fleetd.core.sharing.orders.situation import FleetSituation, LedgerChanges, OrderToFleet, beats, refuse_others
 from fleetd.core.sharing.report import read
 from fleetd.errors import OrderRefusedError
 
@@ -148,7 +148,7 @@ class ForgetHost(OrderToFleet, frozen=True, kw_only=True):
         if self.host == now.policy.host:
             raise OrderRefusedError(f"{self.host} is this host, which beats; stop its fleetd, and order it on another")
         silent = now.silent_ms(entry)
-        if entry.boot_id and silent < BEATS_MS:
+        if entry.boot_id and beats(entry, read(entry.record, self.host), state.clock_ms):
             raise OrderRefusedError(
                 f"{self.host} has beaten {silent / 1000:.0f} s ago, so it is there: stop its workers and its fleetd "
                 "first, and wait for a minute"
