@@ -119,7 +119,7 @@ def _state(samples: Sequence[Sample], host: str) -> tuple[str, str]:
 
 
 def _scheduler_strip(samples: Sequence[Sample], cells: int) -> Text:
-    """A host's number where its scheduler lived alone; a dot: none lived, or that is unknown; `!`: more than one."""
+    """A host's number where its scheduler lived alone; `-`: none was seen; `!`: more than one lived."""
     line = Text()
     span = max(SPAN_SECONDS, len(samples), 1)
     for cell in range(cells):
