@@ -83,6 +83,14 @@ def test_a_boot_starts_min_and_the_scheduler_that_belongs_there() -> None:
     assert w1.fleetd_runs(112)
 
 
+def test_no_process_has_the_name_of_one_that_was_lost() -> None:
+    world = fleet(w1="lost = [[30, 40]]", w2="")
+    world.advance_to(65)
+    facts = asyncio.run(SimulatedSidekiq(world, world.machines[1]).read())
+    identities = [p.identity for p in facts.processes]
+    assert len(identities) == len(set(identities)) == 4, "one of each host, and what is left of w1's instance and scheduler"
+
+
 def test_the_unit_of_the_scheduler_refuses_to_start_at_a_boot_beside_another() -> None:
     world = fleet(w1='place = "here"\nlost = [[30, 100]]', w2="")
     world.advance_to(50)

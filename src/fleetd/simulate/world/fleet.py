@@ -158,8 +158,10 @@ class Group:
 
     def lose_all(self) -> list[Instance]:
         """The host's power is gone: all stop at once. Returns what was present, as it was."""
-        lost = self.present
+        lost, before = self.present, self.instances
         self.instances = self._stopped()
+        for fresh, gone in zip(self.instances, before, strict=True):
+            fresh.invocation = gone.invocation  # no process has the name of an earlier one
         self.fluid_busy, self.busy_threads, self.unflushed_jobs, self._hung_jobs = {}, 0.0, 0.0, 0
         self.freed.clear()
         self.refresh()

@@ -331,7 +331,8 @@ class World:
 
     def _kill(self, count: int) -> None:
         """The OOM killer: running jobs are lost, and systemd boots the instances again."""
-        serving = [i for group in self.groups for i in group.instances if i.state is UnitState.ACTIVE]
+        moving = [group for group in self.groups if group.machine.frozen_at is None]
+        serving = [i for group in moving for i in group.instances if i.state is UnitState.ACTIVE]
         for instance in self._chance.sample(serving, min(count, len(serving))):
             instance.group.machine.lost_jobs += instance.group.in_flight(instance)
             instance.jobs = {}
