@@ -88,7 +88,7 @@ def test_no_process_has_the_name_of_one_that_was_lost() -> None:
     world.advance_to(65)
     facts = asyncio.run(SimulatedSidekiq(world, world.machines[1]).read())
     identities = [p.identity for p in facts.processes]
-    assert len(identities) == len(set(identities)) == 4, "one of each host, and what is left of w1's instance and scheduler"
+    assert len(identities) == len(set(identities)) == 4, "one of each host, and what is left of w1"
 
 
 def test_the_unit_of_the_scheduler_refuses_to_start_at_a_boot_beside_another() -> None:
