@@ -11,8 +11,9 @@ then.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
-from msgspec import structs
+from msgspec import Meta, structs
 
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.model.facts import Value
@@ -21,13 +22,14 @@ from fleetd.core.sharing.report import HostReport, ProfileReport
 from fleetd.core.sharing.share import Shares
 
 SETTLES_TICKS = 4
+_Count = Annotated[int, Meta(ge=0)]
 
 
 class Given(Value, frozen=True, kw_only=True, array_like=True):
     """One profile of a host: what the last plan gave it, what it had told then, and since when both are the same."""
 
-    goal_instances: int
-    told_instances: int
+    goal_instances: _Count
+    told_instances: _Count
     since_seconds: float  # of the fleet clock
 
 
