@@ -105,7 +105,7 @@ def plan_fleet(
         now_seconds=clock_seconds,
         moved_seconds=memory.moved_seconds,
     )
-    windows = _grown(windows, shares, fleet.tick)
+    memory = structs.replace(memory, windows=_grown(windows, shares, fleet.tick))
     sidekiq = fleet.tick.sidekiq
     return FleetShared(
         plan=FleetPlan(
@@ -118,13 +118,7 @@ def plan_fleet(
             scheduler_host=named_scheduler_host(fleet.reports, maintenance),
             differences=from_leader(own, others),
         ),
-        memory=structs.replace(
-            memory,
-            windows=windows,
-            moved_seconds=shares.moved_seconds,
-            stalled=_stalled(tick, memory.stalled),
-            given=given_now(memory.given, fleet, shares),
-        ),
+        memory=_remembered(tick, memory, fleet, shares),
         fleet=fleet,
         needed=needed,
         unserved=unserved(memory.unserved, sidekiq) if sidekiq is not None else None,
@@ -163,6 +157,16 @@ def _grown(windows: dict[str, HoldWindow], shares: Shares, tick: HostTick) -> di
         name: structs.replace(w, grew_seconds=now) if shares.counts[name] > running[name] else w
         for name, w in windows.items()
     }
+
+
+def _remembered(tick: HostTick, memory: SharingMemory, fleet: FleetTick, shares: Shares) -> SharingMemory:
+    """With what this plan gives."""
+    return structs.replace(
+        memory,
+        moved_seconds=shares.moved_seconds,
+        stalled=_stalled(tick, memory.stalled),
+        given=given_now(memory.given, fleet, shares),
+    )
 
 
 def _needed(tick: HostTick, memory: SharingMemory) -> tuple[Needed | None, SharingMemory]:
