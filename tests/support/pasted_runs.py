@@ -193,6 +193,7 @@ ELSEWHERE = {
     "fleetctl simulate benchmarks/traces/lab/sawtooth.toml --config benchmarks/traces/lab/fleetd.toml": (
         "tests/cli/commands/test_simulate.py"
     ),
+    "fleetctl simulate benchmarks/traces/hosts/host-lost-at-the-peak.toml": "tests/cli/screens/test_simulated_hosts.py",
     f"{_FIND}@.service' {_NOT_A_BOOTS} -delete": _FOREIGN,
     "mv /etc/systemd/system/mastodon-sidekiq@.service /root/": _FOREIGN,
     f"{_FIND}-scheduler.service' {_NOT_A_BOOTS} -delete": _FOREIGN,

@@ -50,6 +50,12 @@ def test_a_surge_is_shared_out() -> None:
     assert done.memory.windows["default-first"].grew_seconds == CLOCK
 
 
+def test_what_is_needed_does_not_go_to_a_host_that_has_missed_a_beat() -> None:
+    w2, w3 = structs.replace(told("w2", 3), refused="silent"), told("w3", 3)
+    plan = planned(leading(44, 3, w2, w3), w2, w3).plan  # 44 / 4 = 11, and 9 are there
+    assert {host: plan.desired_instances(host)["default-first"] for host in plan.hosts} == {"w1": 4, "w2": 3, "w3": 4}
+
+
 def test_every_host_s_chain_begins_with_the_need_of_all() -> None:
     w2 = told("w2", 3)
     done = planned(leading(0, 3, w2), w2)

@@ -213,6 +213,13 @@ def test_which_reports_count() -> None:
         text = written(told("w2")) if record is None else record
         return Told(silent_ms=int(seconds * 1000), gone=gone, record=text, claims={})
 
+    def refused(seconds: float, tick_seconds: float = 5.0) -> str:
+        record = written(structs.replace(told("w2"), tick_seconds=tick_seconds))
+        return there({"w2": one(seconds, record=record)})["w2"].refused
+
+    assert [refused(7.4), refused(7.5), refused(19.9)] == ["", "silent", "silent"], "it has missed a beat"
+    assert [refused(7.4, 1.0), refused(7.5, 1.0)] == ["", "silent"], "of quick ticks several"
+    assert [refused(89.0, 60.0), refused(90.0, 60.0)] == ["", "silent"]
     assert there({"w2": one(19.0)})["w2"].held == ""
     assert there({"w2": one(20.0)})["w2"].held == "silent"
     assert there({"w2": one(59.9)})["w2"].held == "silent"

@@ -91,7 +91,7 @@ def test_waits_are_similar_and_the_error_says_so(day: tuple[Trace, Recording, Wo
     late = sum(score.late_jobs for score in truly.values())
     assert late > 100, "there is something to be compared"
     assert outcome.score.late_jobs == pytest.approx(late, rel=0.35)
-    assert outcome.score.instance_seconds == pytest.approx(day[2].instance_seconds, rel=0.05)
+    assert outcome.score.instance_seconds == pytest.approx(day[2].machine.instance_seconds, rel=0.05)
     assert outcome.breaks == ()
 
 

@@ -185,7 +185,7 @@ def test_jobs_in_flight_are_left_alone_until_the_deadline() -> None:
     for second, broken in ((200, True), (606, False)):
         watch = watch_at(busy_trace(seconds=1200), 5)
         give_orders(watch, "quiet", 1)
-        assert len(watch.world.instances[InstanceKey(1)].jobs) == 10
+        assert len(watch.world.machine.instances[InstanceKey(1)].jobs) == 10
         watch.world.now = second
         give_orders(watch, "stop", 1)
         assert ["before its deadline" in sentence for sentence in watch.breaks] == [True] * broken
@@ -195,7 +195,7 @@ def test_a_stop_is_lawful_once_a_heartbeat_says_quiet_and_idle() -> None:
     for waits_for_beat, breaks in ((False, 1), (True, 0)):
         watch = watch_at(small_trace(queue_toml("default", "[[0, 5]]"), head=TWO_RUN), 50)
         give_orders(watch, "quiet", 1)
-        while waits_for_beat and not watch.world.instances[InstanceKey(1)].idle_since_quiet:
+        while waits_for_beat and not watch.world.machine.instances[InstanceKey(1)].idle_since_quiet:
             watch.world.advance_to(watch.world.now + 1)
         give_orders(watch, "stop", 1)
         assert watch.breaks_total == breaks

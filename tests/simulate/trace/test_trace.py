@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from fleetd.errors import ConfigError
 from fleetd.simulate.run import policy_of, run_fleetd
+from fleetd.simulate.trace.hosts import HostTable, policies_of
 from fleetd.simulate.trace.trace import load_trace, parse_trace, value_at
 from tests.support.builders.traces import DOCUMENTED
 from tests.support.project import PROJECT
+
+TRACES = sorted(path for folder in ("", "hosts") for path in (PROJECT / "benchmarks/traces" / folder).glob("*.toml"))
 
 
 def test_every_documented_key_is_read() -> None:
@@ -33,7 +37,7 @@ def test_every_documented_key_is_read() -> None:
     assert policy.target_seconds("something") == 60
 
 
-@pytest.mark.parametrize("path", sorted((PROJECT / "benchmarks/traces").glob("*.toml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", TRACES, ids=lambda p: p.stem)
 def test_every_benchmark_trace_is_valid_and_named_like_its_file(path: Path) -> None:
     trace = load_trace(path)
     assert trace.name == path.stem
@@ -166,14 +170,26 @@ def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
     assert load_trace(tmp_path / "marked.toml") == parse_trace(DOCUMENTED)
 
 
-def documented_example() -> str:
-    found = re.findall(r"```toml\n(.*?)```", (PROJECT / "docs/traces.md").read_text(), re.DOTALL)
-    assert len(found) == 1
-    return str(found[0])
+def documented_examples() -> tuple[str, str]:
+    """A whole trace, and hosts for it."""
+    whole, hosts = re.findall(r"```toml\n(.*?)```", (PROJECT / "docs/traces.md").read_text(), re.DOTALL)
+    return whole, hosts
+
+
+def test_the_documented_hosts_have_every_key_and_fit_the_documented_trace() -> None:
+    whole, hosts = documented_examples()
+    trace = parse_trace(whole + hosts)
+    assert [host.name for host in trace.hosts] == ["w1", "w2"]
+    assert [p.max_instances for own in policies_of(trace.hosts, policy_of(trace, None)) for p in own.profiles] == [
+        12,
+        6,
+    ]
+    written = {key for table in tomllib.loads(hosts)["hosts"] for key in table}
+    assert written == set(HostTable.__struct_fields__)
 
 
 def test_the_example_of_the_docs_has_every_key_and_runs() -> None:
-    text = documented_example()
+    text, _ = documented_examples()
     trace = parse_trace(text)
     assert trace.targets["push"] == 30, "of a queue that a profile serves and that has no traffic"
     assert list(trace.queues) == ["default"]
@@ -209,7 +225,7 @@ JUNK = (
 
 @pytest.mark.parametrize("junk", JUNK, ids=range(len(JUNK)))
 def test_whatever_stands_for_a_value_is_read_or_refused_in_a_sentence(junk: str) -> None:
-    lines = documented_example().splitlines()
+    lines = "".join(documented_examples()).splitlines()
     for number, line in enumerate(lines):
         key, equals, _ = line.partition(" = ")
         if not equals:

@@ -78,13 +78,13 @@ def test_a_thread_takes_the_next_job_when_one_ends_not_at_the_next_second() -> N
     world = world_of(small_trace(queue_toml("push", "[]", mean=1.3, sigma=1.0, bursts="[[0, 9000]]"), seconds=900))
     world.advance_to(900)  # 10 threads
     assert served_jobs(world) == pytest.approx(900 * 10 / 1.3, rel=0.05)
-    assert all(len(i.jobs) <= i.threads for i in world.instances.values())
+    assert all(len(i.jobs) <= i.threads for i in world.machine.instances.values())
 
 
 @pytest.mark.parametrize("seconds", [5, 10])
 def test_a_process_beats_as_often_as_the_trace_says(seconds: int) -> None:
     world = world_of(small_trace(queue_toml("default", "[[0, 10]]"), head=f"beat_seconds = {seconds}"))
-    [instance] = [i for i in world.instances.values() if i.present]
+    [instance] = [i for i in world.machine.instances.values() if i.present]
     beats = set()
     for second in range(1, 101):
         world.advance_to(second)
@@ -116,22 +116,22 @@ def test_an_instance_boots_is_quieted_becomes_idle_and_ends() -> None:
     assert world.start(InstanceKey(2)) == "skipped"
     assert world.quiet(InstanceKey(2)) == "failed"
     world.advance_to(9)
-    assert world.instances[InstanceKey(2)].state == "activating"
+    assert world.machine.instances[InstanceKey(2)].state == "activating"
     world.advance_to(35)
-    assert world.instances[InstanceKey(2)].state == "active"
-    running = len(world.instances[InstanceKey(2)].jobs)
+    assert world.machine.instances[InstanceKey(2)].state == "active"
+    running = len(world.machine.instances[InstanceKey(2)].jobs)
     assert running > 0
     world.quiet(InstanceKey(2))
     world.advance_to(45)
-    assert len(world.instances[InstanceKey(2)].jobs) == running, "a quiet one finishes what it has"
+    assert len(world.machine.instances[InstanceKey(2)].jobs) == running, "a quiet one finishes what it has"
     world.advance_to(90)
-    sidekiq, instance = SimulatedSidekiq(world), world.instances[InstanceKey(2)]
+    sidekiq, instance = SimulatedSidekiq(world), world.machine.instances[InstanceKey(2)]
     beat = next(p for p in sidekiq.facts().processes if p.pid == instance.pid)
     assert beat.quiet
     assert beat.busy_threads == 0
     world.stop(InstanceKey(2))
     world.advance_to(95)
-    assert world.instances[InstanceKey(2)].state == "inactive"
+    assert world.machine.instances[InstanceKey(2)].state == "inactive"
     assert world.lost_jobs == 0
 
 
@@ -163,9 +163,9 @@ def test_faults_take_sources_away_and_kill() -> None:
     assert world.queues["default"].waiting == 0
     world.advance_to(301)
     assert world.lost_jobs > 0
-    assert world.instances[InstanceKey(1)].state == "activating"
+    assert world.machine.instances[InstanceKey(1)].state == "activating"
     world.advance_to(340)
-    assert world.instances[InstanceKey(1)].state == "active"
+    assert world.machine.instances[InstanceKey(1)].state == "active"
 
 
 def test_while_postgres_is_away_every_thread_hangs_in_a_job() -> None:
@@ -175,7 +175,7 @@ def test_while_postgres_is_away_every_thread_hangs_in_a_job() -> None:
     world.advance_to(200)
     before = served_jobs(world)
     world.advance_to(240)
-    threads = sum(i.threads for i in world.instances.values() if i.present)
+    threads = sum(i.threads for i in world.machine.instances.values() if i.present)
     seen = SimulatedSidekiq(world).facts()
     assert sum(p.busy_threads for p in seen.processes) == threads, "Sidekiq shows them at work"
     assert not any(q.young_threads for q in seen.queues.values()), "for more than 10 s"
@@ -184,7 +184,7 @@ def test_while_postgres_is_away_every_thread_hangs_in_a_job() -> None:
     assert world.queues["default"].waiting == 0
     assert sum(p.busy_threads for p in SimulatedSidekiq(world).facts().processes) < threads
     flushed_later = sum(group.unflushed_jobs for group in world.groups)
-    under_way = sum(len(i.jobs) for i in world.instances.values())
+    under_way = sum(len(i.jobs) for i in world.machine.instances.values())
     assert world.processed_jobs + flushed_later + under_way == pytest.approx(served_jobs(world)), "and all are counted"
 
 

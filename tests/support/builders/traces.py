@@ -77,3 +77,8 @@ source = "redis"
 at = 9000
 kill_instances = 3
 """
+
+
+def hosts_toml(**hosts: str) -> str:
+    """[[hosts]] by name, each with the keys given as TOML."""
+    return "".join(f'[[hosts]]\nname = "{name}"\n{keys}\n' for name, keys in hosts.items())

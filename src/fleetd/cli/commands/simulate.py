@@ -92,7 +92,8 @@ def _checked(
     from fleetd.simulate.run import POLICIES
 
     errors: list[ConfigError] = []
-    loaded, configured = _inputs(trace, config, errors)
+    names = POLICIES if policy_name == "all" else (policy_name,)
+    loaded, configured = _inputs(trace, config, tuple(name for name in names if name in POLICIES), errors)
     if plot is not None and (why := _not_writable(plot)):
         errors.append(ConfigError(plot, [ConfigProblem("", *why)]))
     for error in errors:
@@ -102,12 +103,18 @@ def _checked(
         raise click.BadParameter(f"There is no policy '{clean(policy_name)}'. {hint}", param_hint="--policy")
     if errors or loaded is None:
         context.exit(EXIT_ERROR)
-    return loaded, configured, POLICIES if policy_name == "all" else (policy_name,)
+    return loaded, configured, names
 
 
-def _inputs(trace: str, config: str | None, errors: list[ConfigError]) -> tuple[Trace | None, Policy | None]:
-    """The trace and the policy it runs under; what is wrong with either, or between them, is added to `errors`."""
+def _inputs(
+    trace: str, config: str | None, names: tuple[str, ...], errors: list[ConfigError]
+) -> tuple[Trace | None, Policy | None]:
+    """The trace and the policy it runs under; what is wrong with either, or between them, is added to `errors`.
+
+    `names`: the policies that are asked for.
+    """
     from fleetd.config import load
+    from fleetd.simulate.run import without_hosts
     from fleetd.simulate.trace.trace import configured, read_trace
 
     loaded, settings, problems = None, None, list[ConfigProblem]()
@@ -122,6 +129,8 @@ def _inputs(trace: str, config: str | None, errors: list[ConfigError]) -> tuple[
     policy, without_min = (settings.policy, settings.profiles_without_min) if settings else (None, ())
     if loaded is not None and (settings is not None or config is None):
         policy = configured(loaded, policy, without_min, problems)
+    if loaded is not None:
+        problems += without_hosts(loaded, names)
     if problems:
         errors.insert(0, ConfigError(trace, problems))
     return loaded, policy

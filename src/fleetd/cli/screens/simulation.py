@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from fleetd.cli.advice.verdict import Level
+from fleetd.cli.screens.simulated_hosts import hosts_lines
 from fleetd.cli.terminal.lines import Column, Lines, Page, Row, table
 from fleetd.cli.terminal.safe_text import clean
 from fleetd.cli.terminal.symbols import QUIET, sign
@@ -26,7 +27,7 @@ def _clean(text: str, page: Page) -> str:
 
 
 def simulation_screen(trace: Trace, outcomes: list[Outcome], page: Page) -> Lines:
-    """A row for each policy; if there is only one, a row for each of its queues as well."""
+    """A row for each policy; if there is only one, a row for each of its queues, and of its hosts, as well."""
     title = Text.assemble(
         (_clean(trace.name, page), "bold"), f"  {duration(trace.duration_seconds)}, seed {trace.seed}"
     )
@@ -38,6 +39,8 @@ def simulation_screen(trace: Trace, outcomes: list[Outcome], page: Page) -> Line
     blocks = [page.wrap("", title), _policies(outcomes, page), page.wrap("", Text(legend, QUIET))]
     if len(outcomes) == 1:
         blocks.append(_queues(outcomes[0], page))
+    if trace.hosts:
+        blocks += [hosts_lines(trace, outcome, page) for outcome in outcomes]
     return page.joined(blocks)
 
 

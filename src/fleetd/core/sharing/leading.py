@@ -22,6 +22,7 @@ from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamp, Clamps
 from fleetd.core.model.facts import Value
 from fleetd.core.sharing.differences import from_leader
+from fleetd.core.sharing.expected import Given, as_expected, given_now
 from fleetd.core.sharing.fleet_plan import FleetClamp, FleetCounts, FleetPlan
 from fleetd.core.sharing.merged import FleetTick, fleet_tick
 from fleetd.core.sharing.report import MAINTENANCE, OBSERVES, SILENT, HostReport
@@ -41,6 +42,7 @@ class SharingMemory(Value, frozen=True, kw_only=True):
     unserved: UnservedMemory = UnservedMemory()
     moved_seconds: float | None = None  # when an instance was last moved without need
     stalled: tuple[str, ...] = ()  # processes whose threads are all in endless jobs, by identity
+    given: dict[str, dict[str, Given]] = {}  # by host and its profile, what the last plan gave it
 
 
 def leaving(
@@ -89,7 +91,7 @@ def plan_fleet(
     `sets`: see fleet_tick.
     """
     others = {host: report for host, report in told.items() if host != own.host}
-    fleet = fleet_tick(tick, own, others, clock_seconds, maintenance, sets)
+    fleet = as_expected(fleet_tick(tick, own, others, clock_seconds, maintenance, sets), own.host, memory.given)
     needed, memory = _needed(fleet.tick, memory)
     clamps = Clamps()
     desired, windows = desired_instances(fleet.tick, needed, memory.windows, clamps)
@@ -103,7 +105,7 @@ def plan_fleet(
         now_seconds=clock_seconds,
         moved_seconds=memory.moved_seconds,
     )
-    windows = _grown(windows, shares, fleet.tick)
+    memory = structs.replace(memory, windows=_grown(windows, shares, fleet.tick))
     sidekiq = fleet.tick.sidekiq
     return FleetShared(
         plan=FleetPlan(
@@ -116,9 +118,7 @@ def plan_fleet(
             scheduler_host=named_scheduler_host(fleet.reports, maintenance),
             differences=from_leader(own, others),
         ),
-        memory=structs.replace(
-            memory, windows=windows, moved_seconds=shares.moved_seconds, stalled=_stalled(tick, memory.stalled)
-        ),
+        memory=_remembered(tick, memory, fleet, shares),
         fleet=fleet,
         needed=needed,
         unserved=unserved(memory.unserved, sidekiq) if sidekiq is not None else None,
@@ -157,6 +157,16 @@ def _grown(windows: dict[str, HoldWindow], shares: Shares, tick: HostTick) -> di
         name: structs.replace(w, grew_seconds=now) if shares.counts[name] > running[name] else w
         for name, w in windows.items()
     }
+
+
+def _remembered(tick: HostTick, memory: SharingMemory, fleet: FleetTick, shares: Shares) -> SharingMemory:
+    """With what this plan gives."""
+    return structs.replace(
+        memory,
+        moved_seconds=shares.moved_seconds,
+        stalled=_stalled(tick, memory.stalled),
+        given=given_now(memory.given, fleet, shares),
+    )
 
 
 def _needed(tick: HostTick, memory: SharingMemory) -> tuple[Needed | None, SharingMemory]:

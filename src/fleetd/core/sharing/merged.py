@@ -27,6 +27,9 @@ from fleetd.core.sharing.shapes import FleetProfile, fleet_profiles
 
 #: A host that is silent for this long, or for PUNCTUAL_TICKS of its ticks, is not moved: nobody there would act.
 SILENT_SECONDS = 20.0
+#: One that was silent for this long, and for MISSED_TICKS of its ticks, has missed a beat and may be lost. What it has
+#: still counts, but what is needed besides is started elsewhere.
+MISSED_SECONDS, MISSED_TICKS = 7.5, 1.5
 #: After this time its report does not count any more, but its live processes do: a heartbeat lives as long.
 GONE_SECONDS = 60.0
 #: A key of the imaginary host is the number on its host, plus this much for each host before it.
@@ -56,7 +59,11 @@ def there(told: Mapping[str, Told]) -> dict[str, HostReport]:
         silent, late = one.silent_ms / 1000.0, PUNCTUAL_TICKS * report.tick_seconds
         if silent >= max(GONE_SECONDS, late):
             continue
-        found[host] = structs.replace(report, held=SILENT) if silent >= max(SILENT_SECONDS, late) else report
+        if silent >= max(SILENT_SECONDS, late):
+            report = structs.replace(report, held=SILENT)
+        elif silent >= max(MISSED_SECONDS, MISSED_TICKS * report.tick_seconds):
+            report = structs.replace(report, refused=SILENT)
+        found[host] = report
     return found
 
 

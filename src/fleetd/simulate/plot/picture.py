@@ -17,6 +17,7 @@ from typing import NamedTuple
 from fleetd.core.model.policy_tables import Policy
 from fleetd.simulate.scoring.outcome import LATE_SHARE_MAX, QUEUE_LATE_SHARE_MAX, Outcome, Spread, step_seconds_of
 from fleetd.simulate.trace.arrivals import arrivals
+from fleetd.simulate.trace.hosts import outages_of
 from fleetd.simulate.trace.trace import Trace
 from fleetd.words.plain import is_plain
 
@@ -57,7 +58,9 @@ Entry = tuple[str, str, str]  # of a legend: colour, dashes, name
 def draw(trace: Trace, policy: Policy, outcomes: list[Outcome]) -> str:
     """The picture."""
     queues = _coloured(list(trace.queues), QUEUE_COLOURS)
-    profiles = _coloured([profile.name for profile in policy.profiles], PROFILE_COLOURS)
+    of_hosts = dict.fromkeys(name for outcome in outcomes for name in outcome.curve.instances)
+    names = list(of_hosts) if trace.hosts else [profile.name for profile in policy.profiles]
+    profiles = _coloured(names, PROFILE_COLOURS)
     parts = [_title(trace)]
     y = TEXT_TOP + 26
     legend, y = _legend(_left(0), y, "arrivals, jobs/s (arrows: jobs at once)", queues, ALL_PANELS_WIDTH)
@@ -131,6 +134,11 @@ def _arrivals(trace: Trace, top: float, queues: list[Entry]) -> str:
             texts.append((x, f"{fault.source} away", FAULT_COLOUR))
             end = max(x + 1.0, panel.x(fault.until))
             parts.append(fill(box(x, end, panel.top, panel.bottom), INK, 0.15))
+    for host in trace.hosts:
+        for outage in outages_of(host):
+            x = panel.x(outage.at)
+            texts.append((x, f"{host.name} {outage.kind.replace('_', ' ')}", FAULT_COLOUR))
+            parts.append(fill(box(x, max(x + 1.0, panel.x(outage.until)), panel.top, panel.bottom), INK, 0.08))
     bursts = [(jobs, at, entry) for entry in queues for at, jobs in trace.queues[entry[2]].bursts]
     for jobs, at, (colour, _, name) in sorted(bursts, reverse=True):
         if jobs and not _is_away(trace, int(at), int(at)):

@@ -10,6 +10,7 @@ from fleetd.core.model.decision import Step, Verb
 from fleetd.core.model.reasons.base import Reason
 from fleetd.simulate.policies.rivals import Rival
 from fleetd.simulate.world.fleet import Instance, UnitState
+from fleetd.simulate.world.machine import Machine
 from fleetd.simulate.world.world import World
 
 
@@ -25,6 +26,11 @@ class Scaler:
         self.rival = rival
         self._tick_seconds = max(1, round(world.trace.tick_seconds))
         self._next_evaluation = self._next_tick = 0
+
+    @property
+    def machine(self) -> Machine:
+        """The only host: no rival knows several."""
+        return self.world.machine
 
     async def act(self) -> int:
         """Evaluate the rival if it is due, and scale; returns the second at which to act again."""
@@ -99,7 +105,7 @@ class Scaler:
     def _stop_drained(self) -> None:
         """Stop instances that a heartbeat calls quiet and idle, and those past their deadline, whose jobs go back."""
         deadline_seconds = self.world.policy.pace.drain_seconds_max
-        for instance in self.world.instances.values():
+        for instance in self.world.machine.instances.values():
             quieted_at = instance.quieted_at
             if quieted_at is None or instance.state is not UnitState.ACTIVE:
                 continue

@@ -2,8 +2,11 @@
 
 Each world fills in a `Truth`: what is true, whatever the policy believes. A law is a function that yields a sentence
 for each thing that breaks it. Every policy is bound by: one scheduler (1), claims within the budget and no drain below
-min (2), no order on what can't be read (3), no job lost (4). fleetd alone promises more: no growth on a guess (3), and
-a bounded number of orders (7).
+min (2), no order on what can't be read (3), no job lost (4). fleetd alone promises more: of two schedulers one ends
+(1), no growth on a guess (3), and a bounded number of orders (7).
+
+Over several hosts claims and schedulers are those of all of them, whatever the ledger takes for true. A start up to
+`min` is held to no budget there: it is set aside for its host, and needs nobody's leave.
 """
 
 from __future__ import annotations
@@ -17,7 +20,13 @@ from fleetd.core.model.facts import Value
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy_tables import Policy
 from fleetd.simulate.world.fleet import UnitState
+from fleetd.simulate.world.machine import Machine
 from fleetd.simulate.world.world import World
+
+#: Two schedulers that see each other run for so many ticks at most.
+BESIDE_TICKS_MAX = 2
+#: A host that was silent for so long may be forgotten, but for what it has open.
+FORGOTTEN_SECONDS = 280
 
 
 class Stop(Value, frozen=True, kw_only=True):
@@ -39,6 +48,8 @@ class Truth(Value, frozen=True, kw_only=True):
     ordered_instances: Mapping[str, int] = {}  # by people
     booting: int  # instances, of all profiles
     schedulers_elsewhere: int
+    beside_ticks: int = 0  # for which each scheduler that runs, one of them here, has seen another one
+    needs_leave: bool = True  # whether one of the starts is more than what is set aside for this host's `min`
     systemd_known: bool
     sidekiq_known: bool
     headroom_known: bool  # whether anybody could know how many connections are left
@@ -63,9 +74,15 @@ def one_scheduler(truth: Truth) -> Iterator[str]:
         yield "started a scheduler beside a live one"
 
 
+def of_two_one_ends(truth: Truth) -> Iterator[str]:
+    """Law 1: of two schedulers, such as after a host came back, one ends soon. Told once."""
+    if truth.beside_ticks == BESIDE_TICKS_MAX + 1:
+        yield f"two schedulers have run beside each other for more than {BESIDE_TICKS_MAX} ticks"
+
+
 def within_budget(truth: Truth) -> Iterator[str]:
     """Law 2: after a start, all claims fit the budget of that moment."""
-    if not any(step.verb == "start" for step in truth.orders):
+    if not (truth.needs_leave and any(step.verb == "start" for step in truth.orders)):
         return
     if truth.database_refuses:
         yield "started while the database refuses clients"
@@ -133,11 +150,16 @@ LAWS_FOR_ALL: tuple[tuple[int, Law], ...] = (
     (3, unknown_holds),
     (4, no_job_lost),
 )
-LAWS_FOR_FLEETD: tuple[tuple[int, Law], ...] = (*LAWS_FOR_ALL, (3, no_growth_on_a_guess), (7, bounded))
+LAWS_FOR_FLEETD: tuple[tuple[int, Law], ...] = (
+    *LAWS_FOR_ALL,
+    (1, of_two_one_ends),
+    (3, no_growth_on_a_guess),
+    (7, bounded),
+)
 
 
 class LawWatch:
-    """Checks one policy in the simulated world. Call `begin_tick` before each tick and `end_tick` after it."""
+    """Checks one policy in the simulated world. Call `begin_tick` before each host's tick and `end_tick` after it."""
 
     BREAKS_KEPT_MAX = 20
 
@@ -146,44 +168,66 @@ class LawWatch:
         self.laws = laws
         self.breaks: list[str] = []  # the first ones, with seed and second
         self.breaks_total = 0
-        self._lost_jobs = 0
+        self._lost_jobs = dict.fromkeys(world.machines, 0)
+        self._beside = Counter[Machine]()  # ticks beside another scheduler
         self.begin_tick()
 
-    def begin_tick(self) -> None:
-        self._orders_total = len(self.world.orders)
-        self._capacity = {group.profile.name: group.capacity for group in self.world.groups}
+    def begin_tick(self, machine: Machine | None = None) -> None:
+        """`machine`: whose tick it is; None: the only one's."""
+        self._machine = machine or self.world.machine
+        self._orders_total = len(self._machine.orders)
+        self._capacity = {group.profile.name: group.capacity for group in self._machine.groups}
 
     def end_tick(self) -> None:
-        world = self.world
-        lost_jobs = world.lost_by_stops_jobs - self._lost_jobs
-        if len(world.orders) == self._orders_total and not lost_jobs:
+        world, machine = self.world, self._machine
+        lost_jobs = machine.lost_by_stops_jobs - self._lost_jobs[machine]
+        beside_ticks = self._beside_ticks(machine)
+        if len(machine.orders) == self._orders_total and not lost_jobs and not beside_ticks:
             return  # nothing was ordered, so nothing can be broken
-        self._lost_jobs += lost_jobs
-        truth = self._truth(lost_jobs)
+        self._lost_jobs[machine] += lost_jobs
+        truth = self._truth(lost_jobs, beside_ticks)
+        host = f"{machine.name}: " if world.trace.hosts else ""
         for number, law in self.laws:
             for sentence in law(truth):
                 self.breaks_total += 1
                 if len(self.breaks) < self.BREAKS_KEPT_MAX:
                     where = f"{world.trace.name} seed {world.trace.seed} at {world.now} s"
-                    self.breaks.append(f"law {number}, {where}: {sentence}")
+                    self.breaks.append(f"law {number}, {where}: {host}{sentence}")
 
-    def _truth(self, lost_jobs: int) -> Truth:
-        world = self.world
-        orders = tuple(step for _, step in world.orders[self._orders_total :])
-        stopped = [world.instances[s.key] for s in orders if s.verb == "stop" and s.key != SCHEDULER]
+    def _beside_ticks(self, machine: Machine) -> int:
+        """For how many ticks each scheduler that runs has had another one beside it.
+
+        0: there are no two, or this host has seen it for longer than another one, whose tick will tell.
+        """
+        running = [m for m in self.world.machines if m.schedules]
+        readable = all(self.world.reaches(machine, source) for source in ("redis", "systemd"))
+        if len(running) < 2 or machine not in running:
+            del self._beside[machine]
+            return 0
+        self._beside[machine] = self._beside[machine] + 1 if readable else 0
+        least = min(self._beside[m] for m in running)
+        return least if self._beside[machine] == least else 0
+
+    def _truth(self, lost_jobs: int, beside_ticks: int) -> Truth:
+        world, machine = self.world, self._machine
+        orders = tuple(step for _, step in machine.orders[self._orders_total :])
+        instances = machine.instances
+        stopped = [instances[s.key] for s in orders if s.verb == "stop" and s.key != SCHEDULER]
         return Truth(
-            policy=world.policy,
+            policy=machine.policy,
             orders=orders,
             capacity_before=self._capacity,
-            capacity={group.profile.name: group.capacity for group in world.groups},
-            booting=sum(i.state is UnitState.ACTIVATING for group in world.groups for i in group.present),
-            schedulers_elsewhere=1,  # in a trace the scheduler always runs elsewhere
-            systemd_known="systemd" not in world.down,
-            sidekiq_known="redis" not in world.down,
-            headroom_known="postgres" not in world.down,
-            claims_connections=world.claims_connections(),
+            capacity={group.profile.name: group.capacity for group in machine.groups},
+            booting=sum(i.state is UnitState.ACTIVATING for group in machine.groups for i in group.present),
+            schedulers_elsewhere=self._schedulers_elsewhere(),
+            beside_ticks=beside_ticks,
+            needs_leave=not world.trace.hosts or self._grew_above_min(orders),
+            systemd_known=world.reaches(machine, "systemd"),
+            sidekiq_known=world.reaches(machine, "redis"),
+            headroom_known=world.reaches(machine, "postgres"),
+            claims_connections=self._claims_connections(),
             budget_connections=world.budget_connections(),
-            pushes_back="redis" not in world.down,
+            pushes_back=world.reaches(machine, "redis"),
             stops=tuple(
                 Stop(
                     key=i.key,
@@ -195,3 +239,29 @@ class LawWatch:
             ),
             lost_jobs=lost_jobs,
         )
+
+    def _schedulers_elsewhere(self) -> int:
+        """One that is frozen or cut off enqueues nothing, so another one beside it is no second."""
+        if not self.world.trace.hosts:
+            return 1  # without hosts the scheduler always runs elsewhere
+        others = [m for m in self.world.machines if m is not self._machine]
+        return sum(m.scheduler is not None and not m.is_away for m in others)
+
+    def _grew_above_min(self, orders: tuple[Step, ...]) -> bool:
+        started = Counter(step.profile for step in orders if step.verb == "start")
+        return started[None] > 0 or any(
+            started[p.name] and self._capacity[p.name] + started[p.name] > p.min_instances
+            for p in self._machine.policy.profiles
+        )
+
+    def _claims_connections(self) -> int:
+        """What all processes may open. Nobody can know of one that has none open on a host that is silent for long."""
+        world = self.world
+        unknown = sum(
+            i.group.profile.claim_connections
+            for m in world.machines
+            if m.is_away and m.away_seconds(world.now) >= FORGOTTEN_SECONDS
+            for i in m.present
+            if not i.open_connections
+        )
+        return world.claims_connections() - unknown

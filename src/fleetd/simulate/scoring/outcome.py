@@ -16,6 +16,8 @@ from fleetd.core.model.decision import Step
 from fleetd.core.model.facts import Value
 from fleetd.simulate.scoring.laws import LawWatch
 from fleetd.simulate.trace.trace import Trace
+from fleetd.simulate.world.fleet import Group
+from fleetd.simulate.world.machine import Machine
 from fleetd.simulate.world.world import World
 
 LATE_SHARE_MAX, QUEUE_LATE_SHARE_MAX = 0.01, 0.05
@@ -38,7 +40,17 @@ class QueueScore(Value, frozen=True, kw_only=True):
     late_fraction: float
 
 
-class Score(Value, frozen=True, kw_only=True):
+class HostScore(Value, frozen=True, kw_only=True):
+    """One host of a trace with hosts."""
+
+    instance_seconds: int
+    starts: int
+    stops: int
+    lost_jobs: int
+    instances: list[tuple[int, int]]  # at the start and after each change: second, instances that serve or will
+
+
+class Score(Value, frozen=True, kw_only=True, omit_defaults=True):
     """One policy on one trace."""
 
     queues: dict[str, QueueScore]
@@ -52,6 +64,10 @@ class Score(Value, frozen=True, kw_only=True):
     left_waiting: int
     lost_jobs: int
     law_breaks: int
+    hosts: dict[str, HostScore] = {}
+    #: At the start and after each change: the second, and the hosts on which a scheduler runs; a trace without hosts
+    #: has none.
+    scheduler: list[tuple[int, tuple[str, ...]]] = []
 
     @property
     def late_fraction(self) -> float:
@@ -96,7 +112,7 @@ class Recorder:
     def __init__(self, world: World) -> None:
         self.world = world
         self.over_budget_seconds = 0
-        self.sizes = {group.profile.name: array("l") for group in world.groups}  # instances by second
+        self.sizes = {self._name(group): array("l") for group in world.groups}  # instances by second
         self._step_seconds = step_seconds_of(world.trace)
         self._ages: dict[str, list[float]] = {name: [] for name in world.queues}
         self._highest_ages = dict.fromkeys(world.queues, 0.0)  # since the last point, because a peak is short
@@ -105,6 +121,17 @@ class Recorder:
         self._budget_before = world.budget_connections()
         claims = world.claims_connections()  # no policy is to blame for the instances that serve at the start
         self._forgiven_claims = claims if claims > self._budget_before else 0
+        self._scheduler: list[tuple[int, tuple[str, ...]]] = []
+        self._see_scheduler()
+
+    def _name(self, group: Group) -> str:
+        """Of its curve: the profile, with several hosts that of each."""
+        return f"{group.machine.name}/{group.profile.name}" if self.world.trace.hosts else group.profile.name
+
+    def _see_scheduler(self) -> None:
+        hosts = tuple(m.name for m in self.world.machines if m.schedules)
+        if not self._scheduler or hosts != self._scheduler[-1][1]:
+            self._scheduler.append((self.world.now, hosts))
 
     def advance_to(self, second: int) -> None:
         """Let the world run up to a second of the trace, but not past its end."""
@@ -115,7 +142,9 @@ class Recorder:
             self._claims.append(claims)
             self._count_over_budget(claims, budget)
             for group in world.groups:
-                self.sizes[group.profile.name].append(group.capacity)
+                self.sizes[self._name(group)].append(group.capacity)
+            if world.trace.hosts:
+                self._see_scheduler()
             for queue in world.queues.values():
                 if queue.batches:
                     age = queue.latency_seconds(world.now)
@@ -143,19 +172,21 @@ class Recorder:
 
     def outcome(self, policy: str, watch: LawWatch) -> Outcome:
         world, queues = self.world, queue_scores(self.world)
-        verbs = [step.verb for _, step in world.orders]
+        verbs = [step.verb for machine in world.machines for _, step in machine.orders]
         score = Score(
             queues=queues,
             late_jobs=sum(queue.late_jobs for queue in queues.values()),
-            instance_seconds=world.instance_seconds,
+            instance_seconds=sum(machine.instance_seconds for machine in world.machines),
             starts=verbs.count("start"),
             stops=verbs.count("stop"),
-            reversals=reversals(world.orders),
+            reversals=sum(reversals(machine.orders) for machine in world.machines),
             connections_max=max(self._claims, default=0),
             over_budget_seconds=self.over_budget_seconds,
             left_waiting=sum(queue.waiting for queue in world.queues.values()),
             lost_jobs=world.lost_jobs,
             law_breaks=watch.breaks_total,
+            hosts={m.name: self._host(m) for m in world.machines} if world.trace.hosts else {},
+            scheduler=self._scheduler if world.trace.hosts else [],
         )
         curve = Curve(
             step_seconds=self._step_seconds,
@@ -165,6 +196,20 @@ class Recorder:
             budget=self._budget,
         )
         return Outcome(policy=policy, score=score, curve=curve, breaks=tuple(watch.breaks))
+
+    def _host(self, machine: Machine) -> HostScore:
+        verbs = [step.verb for _, step in machine.orders]
+        changes: list[tuple[int, int]] = []
+        for second, counts in enumerate(zip(*(self.sizes[self._name(g)] for g in machine.groups), strict=True)):
+            if not changes or changes[-1][1] != sum(counts):
+                changes.append((second, sum(counts)))
+        return HostScore(
+            instance_seconds=machine.instance_seconds,
+            starts=verbs.count("start"),
+            stops=verbs.count("stop"),
+            lost_jobs=machine.lost_jobs,
+            instances=changes,
+        )
 
     def _spreads(self, counts: array[int]) -> list[Spread]:
         step = self._step_seconds

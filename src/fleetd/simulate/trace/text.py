@@ -23,9 +23,9 @@ def trace_text(trace: Trace, comments: tuple[str, ...] = ()) -> str:
         if key in ("queues", "profiles"):
             for name, table in value.items():
                 lines += _table(f"[{key}.{_key(name)}]", table)
-        elif key == "faults":
+        elif key in ("hosts", "faults"):
             for table in value:
-                lines += _table("[[faults]]", table)
+                lines += _table(f"[[{key}]]", table)
         elif isinstance(value, dict):
             lines += _table(f"[{key}]", value) if value else []
         else:
@@ -42,13 +42,14 @@ def _value(value: Any) -> str:
     if isinstance(value, str):
         return _quoted(value)
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_key(key)} = {_value(entry)}" for key, entry in value.items()) + " }"
+        entries = (f"{_key(key)} = {_value(entry)}" for key, entry in value.items() if entry is not None)
+        return f"{{ {', '.join(entries)} }}"
     if not isinstance(value, list | tuple):  # a number: exact, and without a point if it has no fraction
         return str(int(value)) if value == int(value) else repr(value)
-    entries = [_value(entry) for entry in value]
-    if len(entries) <= POINTS_A_LINE or isinstance(value[0], str):
-        return f"[{', '.join(entries)}]"
-    rows = [entries[i : i + POINTS_A_LINE] for i in range(0, len(entries), POINTS_A_LINE)]
+    values = [_value(entry) for entry in value]
+    if len(values) <= POINTS_A_LINE or isinstance(value[0], str):
+        return f"[{', '.join(values)}]"
+    rows = [values[i : i + POINTS_A_LINE] for i in range(0, len(values), POINTS_A_LINE)]
     return "[\n" + "".join(f"  {', '.join(row)},\n" for row in rows) + "]"
 
 

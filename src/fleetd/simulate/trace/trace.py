@@ -18,27 +18,21 @@ from fleetd.config.profiles import build_profiles
 from fleetd.config.toml_reader import ENTRIES_TOLD_MAX, join, nearest, section, show
 from fleetd.core.model.policy_tables import INSTANCES_MAX, QUEUES_MAX, Policy, Pool, Profile, QueueName, Target, Threads
 from fleetd.errors import ConfigError, ConfigProblem
+from fleetd.simulate.trace.bounds import BYTES_MAX, DAY_SECONDS, DURATION_SECONDS_MAX, At, shape
+from fleetd.simulate.trace.hosts import HostTable, host_problems, profile_problems, served_profiles
 
 FILE_BYTES_MAX = 16 * 1024 * 1024
-DAY_SECONDS = 86_400.0
-#: The 31 days of `--since`, and the hour before it in which a recording's calm moment is looked for.
-DURATION_SECONDS_MAX = 32 * DAY_SECONDS
 #: The simulator keeps every second of every queue: about 150 bytes while jobs wait.
 QUEUE_DAYS_MAX = 200
 POINTS_MAX = 200_000
 BURST_JOBS_MAX = 1_000_000_000
 RATE_MAX_PER_SECOND = 1_000_000
 CONNECTIONS_MAX = 100_000
-BYTES_MAX = 1e15
 NO_PROFILES = ConfigProblem(
     "profiles",
     "none, and no configuration is given",
     "Add [profiles.local] to the trace, or name a fleetd.toml with --config.",
 )
-
-
-def _shape(description: str, example: str) -> Meta:
-    return Meta(extra_json_schema={"description": description}, examples=[example])
 
 
 def _curve(example: str) -> Meta:
@@ -48,26 +42,25 @@ def _curve(example: str) -> Meta:
 Points = tuple[tuple[float, float], ...]
 Source = Literal["redis", "postgres", "systemd"]
 Duration = Annotated[float, Meta(ge=60, le=DURATION_SECONDS_MAX, examples=["21600"])]
-At = Annotated[float, Meta(ge=0, le=DURATION_SECONDS_MAX, examples=["4000"])]
 ArrivalPoint = Annotated[
     tuple[At, Annotated[float, Meta(ge=0, le=RATE_MAX_PER_SECOND)]],
-    _shape(f"[at, rate]: from 0 s on, 0 to {RATE_MAX_PER_SECOND:,} jobs a second", "[3600, 90.0]"),
+    shape(f"[at, rate]: from 0 s on, 0 to {RATE_MAX_PER_SECOND:,} jobs a second", "[3600, 90.0]"),
 ]
 Burst = Annotated[
     tuple[At, Annotated[float, Meta(ge=0, le=BURST_JOBS_MAX)]],
-    _shape(f"[at, jobs]: from 0 s on, 0 to {BURST_JOBS_MAX:,} jobs at once", "[1800, 20000]"),
+    shape(f"[at, jobs]: from 0 s on, 0 to {BURST_JOBS_MAX:,} jobs at once", "[1800, 20000]"),
 ]
 OthersPoint = Annotated[
     tuple[At, Annotated[float, Meta(ge=0, le=CONNECTIONS_MAX)]],
-    _shape(f"[at, connections]: from 0 s on, 0 to {CONNECTIONS_MAX:,} connections", "[5000, 230]"),
+    shape(f"[at, connections]: from 0 s on, 0 to {CONNECTIONS_MAX:,} connections", "[5000, 230]"),
 ]
 BootSeconds = Annotated[float, Meta(ge=0.1, le=86_400)]
 BootRange = Annotated[
-    tuple[BootSeconds, BootSeconds], _shape("[fastest, slowest], each 0.1 to 86400 seconds", "[12, 30]")
+    tuple[BootSeconds, BootSeconds], shape("[fastest, slowest], each 0.1 to 86400 seconds", "[12, 30]")
 ]
 InstanceBytes = Annotated[float, Meta(ge=1, le=BYTES_MAX)]
 InstanceMemory = Annotated[
-    tuple[InstanceBytes, InstanceBytes], _shape("[after boot, after a day], each 1 to 1e15 bytes", "[300e6, 1000e6]")
+    tuple[InstanceBytes, InstanceBytes], shape("[after boot, after a day], each 1 to 1e15 bytes", "[300e6, 1000e6]")
 ]
 
 
@@ -104,6 +97,9 @@ class Database(Section, frozen=True, kw_only=True):
     max_connections: Annotated[int, Meta(ge=1, le=CONNECTIONS_MAX)] = 700
     others: Annotated[tuple[OthersPoint, ...], _curve("[[0, 150], [5000, 230]]")] = ()
     knee_busy_threads: Annotated[float, Meta(ge=1, le=CONNECTIONS_MAX)] | None = None
+    #: How long the connections of a host stay open that has lost its power. By default until Linux gives them up
+    #: (net.ipv4.tcp_keepalive_time and its probes). Postgres may do so sooner: tcp_keepalives_idle.
+    lost_connections_seconds: Annotated[float, Meta(ge=0, le=86_400)] | None = None  # None: 7,875
 
 
 class Host(Section, frozen=True, kw_only=True):
@@ -141,6 +137,7 @@ class Trace(Section, frozen=True, kw_only=True):
     profiles: dict[str, TraceProfile] = {}  # none: the configuration's
     database: Database = Database()
     host: Host = Host()
+    hosts: tuple[HostTable, ...] = ()  # none: one host without a ledger, and the scheduler is elsewhere
     faults: tuple[Fault, ...] = ()
 
 
@@ -191,7 +188,7 @@ def _parsed(text: str, file: str) -> tuple[Trace, list[ConfigProblem]]:
         problems += too_much(trace)
     profiles = profiles_of(trace, problems)
     if profiles:
-        problems += misfits(trace.queues, trace.targets, profiles)
+        problems += fit(trace, profiles)
     return trace, problems
 
 
@@ -205,8 +202,9 @@ def profiles_of(trace: Trace, problems: list[ConfigProblem]) -> tuple[Profile, .
         keys = structs.asdict(given) | {"instances": tuple(range(first, first + count)), "min": low, "max": count}
         sections[name] = ProfileSection(**keys)
         first += count
-    counts = {name: given.instances for name, given in trace.profiles.items()}
-    problems += _too_many_initial(trace.initial_instances, counts)
+    if not trace.hosts:
+        counts = {name: given.instances for name, given in trace.profiles.items()}
+        problems += _too_many_initial(trace.initial_instances, counts)
     return build_profiles(sections, problems) if sections else ()
 
 
@@ -222,14 +220,21 @@ def configured(
     if policy is None:
         problems.append(NO_PROFILES)
         return None
-    problems += misfits(trace.queues, trace.targets, policy.profiles)
     initial = trace.initial_instances
-    problems += _too_many_initial(initial, {p.name: p.max_instances for p in policy.profiles})
     profiles = tuple(
         structs.replace(p, min_instances=min(initial, p.max_instances)) if p.name in without_min else p
         for p in policy.profiles
     )
+    problems += fit(trace, profiles)
+    if not trace.hosts:
+        problems += _too_many_initial(initial, {p.name: p.max_instances for p in policy.profiles})
     return structs.replace(policy, profiles=profiles)
+
+
+def fit(trace: Trace, profiles: tuple[Profile, ...]) -> list[ConfigProblem]:
+    """What does not fit these profiles: hosts, queues, targets."""
+    found = list(profile_problems(trace.hosts, profiles, trace.initial_instances))
+    return found + misfits(trace.queues, trace.targets, served_profiles(trace.hosts, profiles))
 
 
 def value_at(points: Points, at: float) -> float:
@@ -308,6 +313,7 @@ def _impossible(trace: Trace) -> Iterator[ConfigProblem]:
     for index, fault in enumerate(trace.faults):
         if fault.at >= end:
             yield _after_the_end(f"faults[{index}].at", fault.at, end)
+    yield from host_problems(trace.hosts, end)
 
 
 def _misplaced(path: str, points: Points, end: float, *, before_end: bool = False) -> Iterator[ConfigProblem]:

@@ -1,4 +1,4 @@
-"""The simulated world: queues, instances, database and host by the second, and fleetd's ports into it.
+"""The simulated world: queues, database, and hosts with their instances by the second, and fleetd's ports into it.
 
 Nothing is decided here; policies give orders from outside.
 """

@@ -1,4 +1,4 @@
-"""The instances of the simulated host: their units and heartbeats, and one second's work of all that share a profile.
+"""The instances of a simulated host: their units and heartbeats, and one second's work of all that share a profile.
 
 Queues are served in the profile's own order. A fluid queue takes `jobs × mean service` of the free thread-seconds. A
 discrete job holds a thread until it ends, and a waiting one takes the thread over at that moment, not at the next
@@ -12,11 +12,15 @@ import random
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from fleetd.core.model.facts import YOUNG_SECONDS
 from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy_tables import Profile
 from fleetd.simulate.world.queues import SimQueue
+
+if TYPE_CHECKING:
+    from fleetd.simulate.world.machine import Machine
 
 
 class UnitState(StrEnum):
@@ -115,14 +119,15 @@ class Instance:
 
 
 class Group:
-    """All instances of one profile. Their free threads are one pool, given out anew each second.
+    """All instances of one profile on a host. Their free threads are one pool, given out anew each second.
 
     `refresh` caches what each second needs, because it changes only a few times an hour.
     """
 
-    def __init__(self, profile: Profile, queues: dict[str, SimQueue]) -> None:
+    def __init__(self, machine: Machine, profile: Profile, queues: dict[str, SimQueue]) -> None:
+        self.machine = machine
         self.profile = profile
-        self.instances = [Instance(key, self, profile.threads) for key in profile.numbers]
+        self.instances = self._stopped()
         self.present: list[Instance] = []
         self.fetching: list[Instance] = []
         self.capacity = 0  # instances that serve, or will once they have booted
@@ -141,12 +146,31 @@ class Group:
         self._slowdown = 1.0
         self._database_seconds = 0.0
 
+    def _stopped(self) -> list[Instance]:
+        return [Instance(key, self, self.profile.threads) for key in self.profile.numbers]
+
     def refresh(self) -> None:
-        """Call this when an instance's state has changed, or when it was quieted."""
+        """Call this when an instance's state has changed, or when it was quieted, or what its host reaches."""
         self.present = [i for i in self.instances if i.present]
-        self.fetching = [i for i in self.present if i.fetches]
+        self.fetching = [i for i in self.present if i.fetches] if self.machine.fetches else []
         self.capacity = sum(1 for i in self.present if i.quieted_at is None)
         self.claims_connections = len(self.present) * self.profile.claim_connections
+
+    def lose_all(self) -> list[Instance]:
+        """The host's power is gone: all stop at once. Returns what was present, as it was."""
+        lost, before = self.present, self.instances
+        self.instances = self._stopped()
+        for fresh, gone in zip(self.instances, before, strict=True):
+            fresh.invocation = gone.invocation  # no process has the name of an earlier one
+        self.fluid_busy, self.busy_threads, self.unflushed_jobs, self._hung_jobs = {}, 0.0, 0.0, 0
+        self.freed.clear()
+        self.refresh()
+        return lost
+
+    def in_flight(self, instance: Instance) -> int:
+        """Jobs that it runs. Those of fluid queues are shared alike by all that fetch."""
+        fluid = self.busy_threads / max(1, len(self.fetching)) if instance.fetches else 0.0
+        return len(instance.jobs) + round(fluid)
 
     def begin_second(self, slowdown: float, database_seconds: float) -> None:
         """Free all threads that no discrete job holds."""
@@ -287,7 +311,7 @@ class Group:
 def serve_together(fetching: list[Group], queues: dict[str, SimQueue], chance: random.Random, now: int) -> None:
     """Idle threads of all groups fetch alike: each group serves its part of every queue before any serves the rest."""
     chance.shuffle(fetching)
-    parts: dict[tuple[str, str], int] = {}
+    parts: dict[tuple[str, Group], int] = {}
     for name, queue in queues.items():
         ready = queue.waiting + queue.fresh
         if not ready:
@@ -296,9 +320,9 @@ def serve_together(fetching: list[Group], queues: dict[str, SimQueue], chance: r
         idle = sum([group.free for group in serving])
         if idle:
             for group in serving:
-                parts[name, group.profile.name] = int(ready * group.free / idle + chance.random())
+                parts[name, group] = int(ready * group.free / idle + chance.random())
     for group in fetching:
         for queue in group.queues:
-            part = parts.get((queue.name, group.profile.name), 0)
+            part = parts.get((queue.name, group), 0)
             queue.offered = min(part, queue.waiting + queue.fresh)
         group.serve(now)
