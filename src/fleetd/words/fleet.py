@@ -41,7 +41,8 @@ def _unusable(r: reasons.LedgerUnusable) -> str:
 
 def _gathers(r: reasons.FleetGathers) -> str:
     waits = f"waiting for {', '.join(r.waits_for)}" if r.waits_for else "for 20 s"
-    return f"the fleet's ledger was lost or moved, so every host is asked what it runs ({waits}); until then only min"
+    asked = f"so every host is asked what it runs ({waits}); until then only min"
+    return f"the fleet's ledger is new, or was lost or moved, {asked}"
 
 
 def _plan_missing(r: reasons.PlanMissing) -> str:
@@ -55,8 +56,8 @@ def _of_host(r: reasons.SchedulerOfHost) -> str:
     if r.kept_stopped:
         return f"{r.host} has the scheduler, and a person stopped it there"
     return (
-        f"{r.host} has the scheduler and is not seen: this host starts it after another {span(r.wait_seconds)} without "
-        f"one; if {r.host} is gone for good: fleetctl hosts forget {r.host}"
+        f"{r.host} has the scheduler, which does not beat: it starts, or is gone. This host starts one after another "
+        f"{span(r.wait_seconds)} without it; if {r.host} is gone for good: fleetctl hosts forget {r.host}"
     )
 
 
