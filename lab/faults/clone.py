@@ -7,7 +7,8 @@ from lab.hosts.host import Host
 from lab.setup import mastodon
 from lab.topologies import add_worker
 
-_COPIED = ("etc/machine-id", "etc/fleetd", "var/lib/fleetd", "var/lib/mastodon-sidekiq")
+#: Units too: what is enabled there boots on the clone.
+_COPIED = ("etc/machine-id", "etc/fleetd", "etc/systemd/system", "var/lib/fleetd", "var/lib/mastodon-sidekiq")
 
 
 def clone_worker(host: Host, name: str) -> Host:
