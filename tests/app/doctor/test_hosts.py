@@ -95,8 +95,8 @@ def test_another_mastodons_ledger_is_refused() -> None:
     assert check.verdict == "broken"
     assert check.what == (
         f"the ledger in this Redis is that of another Mastodon ({FLEET}): give each Mastodon a Redis database or "
-        "namespace of its own. If it is the same one, set LOCAL_DOMAIN and DB_NAME alike on all hosts; if they changed on "
-        "all, delete the key fleetd:ledger, and it is made anew from what the hosts know"
+        "namespace of its own. If it is the same one, set LOCAL_DOMAIN and DB_NAME alike on all hosts; if they changed "
+        "on all, delete the key fleetd:ledger, and it is made anew from what the hosts know"
     )
     assert "This host's is other.example mastodon" in check.why
     assert wrong(two(), fleet="", settings_hidden=True) == [], "only root can tell"
