@@ -101,7 +101,8 @@ def with_one_of_the_release_before() -> Iterator[Many]:
 def release_before_among_others(play: Play) -> Figures:
     """A host of the release before has the scheduler, is lost in a surge, taken over from, and comes back.
 
-    It asks nobody before it grows, so it grows first, and the others have what its claims leave. Its unit asks nobody at a boot, so it may start a second scheduler there, which ends.
+    It asks nobody before it grows, so it grows first, and the others have what its claims leave. Its unit
+    asks nobody at a boot, so it may start a second scheduler there, which ends.
     """
     many = play.many
     old = many.workers[0]
