@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from fleetd.core.asking import refusal_reason
 from fleetd.core.fleet.calls import Code, Told
+from fleetd.core.model.heartbeats import other_hosts
 from fleetd.core.model.status import FleetHostStatus, FleetStatus
 from fleetd.core.sharing.report import read
 from fleetd.daemon.tick import TickResult
@@ -30,7 +33,15 @@ def fleet_status(result: TickResult) -> FleetStatus | None:
         scheduler_host=slot.holder if slot is not None else "",
         problem=fleet_problem(result),
         differences=tuple(map(sentence, view.differences)),
+        untold=untold_hosts(result, names),
     )
+
+
+def untold_hosts(result: TickResult, known: Collection[str]) -> tuple[str, ...]:
+    """Hosts that run workers of ours and are not known: of an older fleetd, for one."""
+    sidekiq = result.tick.sidekiq
+    found = () if sidekiq is None else other_hosts(sidekiq.processes, result.tick.policy.host)
+    return tuple(host for host in found if host not in known)
 
 
 def fleet_problem(result: TickResult) -> str:

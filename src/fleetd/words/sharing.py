@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fleetd.core.model import reasons
@@ -33,6 +33,15 @@ _WHY = {
 def code_words(code: str) -> str:
     """What a host is short of or held by."""
     return _WHY.get(code) or code.replace("_", " ")
+
+
+def untold_words(hosts: Sequence[str]) -> str:
+    """Of hosts that run workers and keep no record in the ledger."""
+    run = "runs workers and tells" if len(hosts) == 1 else "run workers and tell"
+    why = 'an older fleetd, one that did not run since, or fleet.ledger = "local"'
+    return (
+        f"{', '.join(hosts)} {run} the fleet nothing: {why}. What beats there counts, and nothing is shared out to it."
+    )
 
 
 #: How a restart is on a host, where that is not a count.

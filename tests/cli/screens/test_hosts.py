@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
 from fleetd.cli.screens.hosts import hosts_screen, maintenance_screen
 from fleetd.cli.screens.status import status_screen
@@ -43,6 +44,16 @@ def test_why_others_are_unknown_comes_first() -> None:
 
 def test_gathering_says_whose_answer_is_waited_for() -> None:
     assert "the answer of w3 is waited for" in " ".join(drawn(three(gathering=("w3",))).split())
+
+
+def test_hosts_that_tell_nothing_are_named() -> None:
+    said = " ".join(drawn(three(untold=("w4",))).split())
+    assert "w4 runs workers and tells the fleet nothing: an older fleetd" in said
+    alone = of_several()
+    assert alone.fleet is not None
+    seen = structs.replace(alone, fleet=structs.replace(alone.fleet, hosts=alone.fleet.hosts[:1], untold=("w4", "w5")))
+    status = " ".join(line.plain for line in status_screen(seen, Page(100, UNICODE), height=None))
+    assert "w4, w5 run workers and tell the fleet nothing" in " ".join(status.split())
 
 
 def test_names_cannot_control_the_terminal() -> None:

@@ -8,7 +8,7 @@ from msgspec import structs
 from fleetd.core.fleet.orders import FleetOrder, written
 from fleetd.core.fleet.state import ORDERS_MAX
 from fleetd.core.instances.orders import Order, Pause, Restart, Resume
-from fleetd.core.model.identity import SCHEDULER
+from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.sharing.orders.to_fleet import EndMaintenance, ForgetHost, Maintenance, PauseHost, ResumeHost
 from fleetd.errors import OrderRefusedError
 from tests.support.fleet.few import ALICE, host, replacing, two
@@ -37,6 +37,19 @@ def test_settings_that_differ_from_the_leaders_are_named_on_every_host() -> None
     assert [one.leader for one in found if one is not None] == ["w1", "w1"]
     assert told[0] == told[1]
     assert any("targets.default" in sentence and "w2" in sentence for sentence in told[0])
+
+
+def test_a_host_without_a_record_is_named_while_its_workers_beat() -> None:
+    fleet = two()
+    old = fleet.worlds["w1"].appear("old", "default", key=InstanceKey(1))
+    fleet.tick()
+    for name in ("w1", "w2"):
+        status = fleet.status(name).fleet
+        assert status is not None
+        assert (status.untold, fleet.hosts(name).untold) == (("old",), ("old",))
+    fleet.worlds["w1"].vanish(old)
+    fleet.run(90.0)
+    assert fleet.hosts("w2").untold == ()
 
 
 def test_without_redis_the_others_are_named_and_unknown() -> None:

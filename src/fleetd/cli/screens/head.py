@@ -10,8 +10,9 @@ from fleetd.cli.advice.verdict import Finding
 from fleetd.cli.terminal.lines import NBSP, Lines, Page
 from fleetd.cli.terminal.symbols import BANNER_STYLE, QUIET, STYLES
 from fleetd.core.model.status import Status
-from fleetd.words.formatting import duration, sentence
+from fleetd.words.formatting import duration, sentence, times
 from fleetd.words.observing import would
+from fleetd.words.sharing import untold_words
 
 
 def finding_lines(found: Sequence[Finding], page: Page) -> Lines:
@@ -51,10 +52,10 @@ def fleet_head_lines(status: Status, page: Page) -> Lines:
     """With several hosts: how many, who leads, and where the scheduler is; nothing with one."""
     fleet = status.fleet
     hosts = () if fleet is None else tuple(host for host in fleet.hosts if not host.gone)
-    if fleet is None or len(hosts) < 2:
+    if fleet is None or (len(hosts) < 2 and not fleet.untold):
         return []
     said = [
-        f"fleet: {len(hosts)} hosts",
+        f"fleet: {times(len(hosts), 'host')}",
         f"{fleet.leader} leads" if fleet.leader else "no host leads",
         f"scheduler on {fleet.scheduler_host}" if fleet.scheduler_host else "no host has the scheduler",
         *([f"waits for {', '.join(fleet.gathering) or 'all to tell'}"] if fleet.gathering is not None else []),
@@ -63,4 +64,6 @@ def fleet_head_lines(status: Status, page: Page) -> Lines:
     lines = page.wrap("  ", Text(", ".join(said), QUIET))
     for difference in fleet.differences:
         lines += page.wrap("  ", Text(sentence(difference), QUIET))
+    if fleet.untold:
+        lines += page.wrap("  ", Text(untold_words(fleet.untold), QUIET))
     return lines

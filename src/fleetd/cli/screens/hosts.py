@@ -13,7 +13,7 @@ from fleetd.cli.terminal.safe_text import cleaned
 from fleetd.cli.terminal.symbols import QUIET, STYLES, sign
 from fleetd.core.model.hosts import FleetHosts, HostOfFleet, OrderOfFleet
 from fleetd.words.formatting import UNKNOWN, capitalised, count, duration, sentence, times
-from fleetd.words.sharing import code_words, restart_words
+from fleetd.words.sharing import code_words, restart_words, untold_words
 
 WIDTH_MAX = 140
 #: A host is late once it has been silent for a few ticks; after a minute its work goes to others.
@@ -111,6 +111,8 @@ def _head_lines(fleet: FleetHosts, page: Page) -> Lines:
         waits = f" of {', '.join(fleet.gathering)}" if fleet.gathering else ""
         said = f"Every host is asked again what it runs, so nothing grows beyond min: the answer{waits} is waited for."
         lines += page.item(Level.WARN, said)
+    if fleet.untold:
+        lines += page.item(Level.WARN, untold_words(fleet.untold))
     lost = [h.host for h in fleet.hosts if host_level(h) == Level.BAD]
     if lost:
         said = f"For one that is gone for good: fleetctl hosts forget {lost[0]}"

@@ -70,6 +70,7 @@ class FleetHosts(Value, frozen=True, kw_only=True):
     hosts: tuple[HostOfFleet, ...]
     orders: tuple[OrderOfFleet, ...] = ()  # restarts among them that are under way
     restarts: tuple[RestartOfFleet, ...] = ()
+    untold: tuple[str, ...] = ()  # further hosts whose workers beat, and that keep no record in the ledger
     problem: str = ""  # why others are not shown, or only by name; "": these are all
     several: bool = False  # others share it: what is ordered on one is for all
     alone: bool = False  # the configuration shares nothing with other hosts

@@ -256,6 +256,7 @@ class FleetStatus(Value, frozen=True, kw_only=True):
     scheduler_host: str  # which holds the scheduler; "": none
     problem: str = ""  # why the ledger can't be used; "": it can
     differences: tuple[str, ...] = ()  # settings in which hosts differ from the leader's
+    untold: tuple[str, ...] = ()  # hosts whose workers beat and of which the fleet is told nothing
 
 
 class Event(Value, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from fleetd.core.fleet.state import LedgerState
 from fleetd.core.model.hosts import FleetHosts, HostOfFleet, OrderOfFleet, ProfileOfHost, RestartOfFleet
 from fleetd.core.sharing.orders.restarts import restart_end, restart_on
 from fleetd.core.sharing.report import HostReport, read, report_of, written
-from fleetd.daemon.tell_fleet import host_status
+from fleetd.daemon.tell_fleet import host_status, untold_hosts
 from fleetd.daemon.tick import TickResult
 from fleetd.errors import SourceUnavailableError
 from fleetd.ports import Ledger
@@ -33,7 +33,10 @@ async def fleet_hosts(result: TickResult, ledger: Ledger | None, fleetd: str) ->
         return _own_only(result, fleetd, str(error))
     if state is None:
         return _own_only(result, fleetd, "the fleet's ledger in Redis is empty; each host tells with its next tick")
-    return structs.replace(of_ledger(state, result.tick.policy.host), several=not result.tick.fleet.alone)
+    untold = untold_hosts(result, state.hosts)
+    return structs.replace(
+        of_ledger(state, result.tick.policy.host), several=not result.tick.fleet.alone, untold=untold
+    )
 
 
 def of_ledger(state: LedgerState, host: str) -> FleetHosts:

@@ -442,6 +442,7 @@ UNPROBED: dict[str, str] = {
     "fleet.gathering": _DECIDED,
     "fleet.scheduler_host": _DECIDED,
     "fleet.differences": "of several hosts",
+    "fleet.untold": "of several hosts",
     "fleet.hosts.silent_seconds": "by the clock that hosts share",
     "fleet.hosts.gone": "of several hosts",
     "fleet.hosts.instances": "with its instances",
