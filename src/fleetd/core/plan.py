@@ -74,7 +74,7 @@ class FleetDecision(Value, frozen=True, kw_only=True):
 
 
 def plan(tick: HostTick, memory: FleetMemory) -> FleetDecision:
-    """Decide for the fleet, from one tick of its only host."""
+    """Decide for this host: by what its queues need if it is alone, else by its part of the leader's plan."""
     named = tick.policy.connections.named
     needed, memory = _needed(tick, memory)
     limits, memory = _limits(tick, memory)

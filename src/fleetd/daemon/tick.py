@@ -1,4 +1,4 @@
-"""One tick: observe, plan, commit, carry out, act, tell. The daemon and the tests run exactly this."""
+"""One tick: observe, assess, plan, carry out, ask the ledger, act. The daemon and the tests run exactly this."""
 
 from __future__ import annotations
 

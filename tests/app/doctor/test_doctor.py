@@ -9,12 +9,15 @@ from msgspec import structs
 
 from fleetd.adapters.host.worker_account import AccountError
 from fleetd.adapters.mastodon.env_file import EnvFile
+from fleetd.adapters.redis.server_look import ServerSeen
 from fleetd.app.doctor.check import Check
 from fleetd.app.doctor.examine import examine
 from fleetd.app.doctor.readings import reading_checks
+from fleetd.app.doctor.redis_seen import RedisSeen
 from fleetd.app.doctor.units import services, worker_units
 from fleetd.app.endpoints import find_endpoints
 from fleetd.config import parse
+from fleetd.core.fleet.state import LedgerState
 from fleetd.core.model.facts import (
     CodeStamp,
     HostFacts,
@@ -40,6 +43,7 @@ from tests.support.builders.readings import (
     tag,
     unit,
 )
+from tests.support.fleet.ledgers import entry, ledger
 
 PROFILE = '[fleet]\nhost = "w1"\n[profiles.default-first]\ninstances = "1-3"\n'
 GUIDE = "LOCAL_DOMAIN=m.example\nREDIS_HOST=localhost\nDB_HOST=/var/run/postgresql\nDB_USER=mastodon\nDB_PASS=\n"
@@ -84,6 +88,15 @@ def test_all_is_well() -> None:
     plainly = "at min you use 39 of 268; one more of default-first (27) fits: "
     limit = "limit 297 (300 − 3 reserved for superusers)"
     assert said["Postgres"].startswith(f"{plainly}{limit}, less reserve 10, less others' 19, less ")
+
+
+def test_a_host_that_is_gone_makes_no_fleet_of_several() -> None:
+    def subjects(of: LedgerState) -> set[str]:
+        seen = RedisSeen(server=ServerSeen(), ledger=of)
+        return {check.subject for check in reading_checks(SETTINGS, ENDPOINTS, well(), seen=seen)}
+
+    assert "Redis's replicas" in subjects(ledger(w1=entry(None), w2=entry(None)))
+    assert "Redis's replicas" not in subjects(ledger(w1=entry(None), w2=entry(None, gone=True)))
 
 
 def test_what_is_masked_and_a_polkit_that_does_not_run_have_their_lines() -> None:

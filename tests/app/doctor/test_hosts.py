@@ -157,6 +157,24 @@ def test_a_silent_host_is_named_with_what_frees_its_connections() -> None:
     assert wrong(two(), now_ms=None) == []
 
 
+def test_a_host_that_ticks_once_a_minute_is_not_silent_between_two_ticks() -> None:
+    policy = structs.replace(POLICY, pace=structs.replace(POLICY.pace, tick_seconds=60.0))
+    slow, w1 = report("w2", tick=60.0), entry(report("w1", tick=60.0), boot_id=OWN)
+
+    def said(seconds: float) -> list[tuple[str, str]]:
+        return wrong(ledger(w1=w1, w2=entry(slow, silent_seconds=seconds)), policy=policy)
+
+    assert said(149.0) == [], "`fleetctl hosts forget` would refuse it as well"
+    assert said(150.0) == [("look", "w2 has been silent for 2 min")]
+
+
+def test_a_name_is_taken_as_long_as_the_ledger_refuses_another_machine() -> None:
+    state = ledger(w1=entry(report("w1"), boot_id="kernel-2", silent_seconds=100.0))
+    slow = structs.replace(POLICY, pace=structs.replace(POLICY.pace, tick_seconds=60.0))
+    assert [verdict for verdict, _ in wrong(state, policy=slow)] == ["broken"]
+    assert wrong(state) == []
+
+
 def test_a_record_that_can_not_be_read_and_workers_that_told_nothing() -> None:
     said = wrong(two(entry(None)), process(tag(1, host="w3")))
     assert said == [

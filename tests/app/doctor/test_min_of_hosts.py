@@ -47,7 +47,7 @@ def test_a_host_whose_profiles_are_unknown_counts_by_what_it_runs_and_may_start(
             "mastodon-sidekiq-scheduler.w2": {SOURCE: 12},
         }
     }
-    expected = (MinOfHost(host="w2", connections=42, counted=False),)
+    expected = (MinOfHost(host="w2", connections=42),)
     unread = ledger(w2=entry(None, missing={SOURCE: 5}), claims=claims)
     assert set_aside(unread, "w1", SOURCE) == SetAside(hosts=expected, scheduler_connections=12)
     cut = ledger(w2=entry(structs.replace(report("w2", 3), cut=True), missing={SOURCE: 5}), claims=claims)

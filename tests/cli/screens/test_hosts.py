@@ -35,6 +35,13 @@ def test_a_host_is_lost_late_gone_or_unknown() -> None:
     assert "3 hosts; w1 leads" in said
 
 
+def test_a_host_that_ticks_once_a_minute_is_not_lost_between_two_ticks() -> None:
+    slow = host("w2", silent_seconds=149.0, tick_seconds=60.0)
+    assert "lost" not in drawn(three(hosts=(slow,), orders=()))
+    lost = host("w2", silent_seconds=150.0, tick_seconds=60.0)
+    assert "lost" in drawn(three(hosts=(lost,), orders=()))
+
+
 def test_why_others_are_unknown_comes_first() -> None:
     said = drawn(three(problem="Redis at 10.0.0.5:6379 refuses connections", hosts=(host("w2"),), orders=()))
     assert said.splitlines()[0].endswith("What other hosts do is unknown: Redis at 10.0.0.5:6379 refuses connections.")

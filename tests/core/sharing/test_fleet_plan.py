@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from fleetd.core.demand import desired
+from fleetd.core.fleet.sizes import PLAN_BYTES_MAX
 from fleetd.core.model import reasons
 from fleetd.core.model.person import Person
 from fleetd.core.sharing.fleet_plan import (
@@ -113,7 +114,9 @@ def test_a_later_format_and_what_no_fleetd_wrote_are_no_plan() -> None:
     ):
         assert read(json.dumps({**document, **wrong})) is None, wrong
     assert read("{" * 100_000) is None
-    assert read(" " * (8 * 2**20 + 1)) is None
+    text = json.dumps(document)
+    assert read(text.ljust(PLAN_BYTES_MAX)) == PLAN
+    assert read(text.ljust(PLAN_BYTES_MAX + 1)) is None, "the ledger takes none so long"
 
 
 #: What a host says of the plan; none of them is in it.

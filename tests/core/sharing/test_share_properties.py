@@ -143,7 +143,8 @@ def test_hosts_have_together_what_is_wanted_where_room_allows(data: st.DataObjec
 
 def _name(reports: dict[str, HostReport], report: HostReport, own: str) -> str:
     profiles = fleet_profiles(min(reports), reports)
-    return next(p.name for p in profiles if (found := p.of(report)) is not None and found.name == own)
+    places = {p.name: p.places.get(report.host) for p in profiles}
+    return next(name for name, place in places.items() if place is not None and report.profiles[place].name == own)
 
 
 @FEW

@@ -13,7 +13,7 @@ import msgspec
 
 from fleetd.core.instances.orders import Order
 from fleetd.core.model.identity import NUMBER_MAX, InstanceKey, key_of, key_text
-from fleetd.core.sharing.orders import to_fleet as fleet_orders
+from fleetd.core.sharing.orders.to_fleet import ORDERS as ALL_ORDERS
 from fleetd.errors import FleetdError
 from fleetd.words.plain import plain
 
@@ -22,7 +22,7 @@ AUTO: Final = -1
 _LOGGED_CHARACTERS_MAX = 200
 
 #: Method to the order that it gives.
-ORDERS: Final[dict[str, type[Order]]] = {order.__name__: order for order in fleet_orders.ORDERS}
+ORDERS: Final[dict[str, type[Order]]] = {order.__name__: order for order in ALL_ORDERS}
 
 
 class BadOrderError(FleetdError):

@@ -9,7 +9,7 @@ from fleetd.app.doctor.check import Check
 from fleetd.app.doctor.members import Member, members_of, silent_seconds
 from fleetd.app.doctor.redis_seen import RedisSeen
 from fleetd.core.evidence.whereabouts import BEATS_NOW_SECONDS
-from fleetd.core.fleet.rules import NAME_MS, waits_for
+from fleetd.core.fleet.rules import name_ms, waits_for
 from fleetd.core.fleet.state import LedgerState
 from fleetd.core.model import reasons
 from fleetd.core.model.facts import HostFacts, Known, ProcessFacts, Snapshot
@@ -43,7 +43,7 @@ def fleet_checks(policy: Policy, fleet: str, snapshot: Snapshot, seen: RedisSeen
     now_ms = seen.server.now_ms if seen.server is not None else None
     members = members_of(policy, state, now_ms, machine)
     yield _who(state, members)
-    yield from _own_name(policy.host, state, seen, members, now_ms)
+    yield from _own_name(policy, state, seen, members, now_ms)
     yield from _not_there(state, members, other_hosts(processes, policy.host))
     serving = [process for process in processes if SCHEDULER_QUEUE in process.queues and not process.quiet]
     yield from _places(members, serving if isinstance(snapshot.sidekiq, Known) else None)
@@ -73,10 +73,11 @@ def _who(state: LedgerState, members: Sequence[Member]) -> Check:
 
 
 def _own_name(
-    host: str, state: LedgerState, seen: RedisSeen, members: Sequence[Member], now_ms: int | None
+    policy: Policy, state: LedgerState, seen: RedisSeen, members: Sequence[Member], now_ms: int | None
 ) -> Iterator[Check]:
+    host, tick_ms = policy.host, round(1000 * policy.pace.tick_seconds)
     entry, named = state.hosts.get(host), f"this machine is called {seen.hostname}, and in the fleet {host}"
-    taken = entry is not None and silent_seconds(state, entry, now_ms) * 1000 < NAME_MS
+    taken = entry is not None and silent_seconds(state, entry, now_ms) * 1000 < name_ms(tick_ms)
     if entry is not None and taken and not _same_boot(entry.boot_id, seen.boot_id):
         why = "This one is refused, and grows nothing above min, while the other one beats."
         what = sentence(reasons.LedgerUnusable(fault="name_taken", host=host))

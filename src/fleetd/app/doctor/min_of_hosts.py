@@ -12,11 +12,10 @@ from fleetd.core.sharing.report import HostReport, read
 
 
 class MinOfHost(Value, frozen=True, kw_only=True):
-    """One host, without its scheduler. `counted`: by its profiles; else by what it runs and may still start."""
+    """One host, without its scheduler: by its profiles, else by what it runs and may still start."""
 
     host: str
     connections: int
-    counted: bool = True
 
 
 class SetAside(Value, frozen=True, kw_only=True):
@@ -49,4 +48,4 @@ def _min(state: LedgerState, name: str, entry: Entry, report: HostReport | None,
     if report is not None and not report.cut:
         return MinOfHost(host=name, connections=sum(p.min_instances * p.claim_connections for p in report.profiles))
     runs = sum(c.get(source, 0) for process, c in state.claims.get(name, {}).items() if not is_scheduler(process))
-    return MinOfHost(host=name, connections=runs + entry.missing.get(source, 0), counted=False)
+    return MinOfHost(host=name, connections=runs + entry.missing.get(source, 0))

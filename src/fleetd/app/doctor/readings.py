@@ -67,7 +67,8 @@ def _more_of_redis(settings: Settings, endpoints: Endpoints, snapshot: Snapshot,
     redis, host, shared = endpoints.redis, settings.policy.host, settings.ledger == "redis"
     processes = snapshot.sidekiq.value.processes if isinstance(snapshot.sidekiq, Known) else ()
     others = other_hosts(processes, host)
-    several = bool(others) or (seen.ledger is not None and bool(seen.ledger.hosts.keys() - {host}))
+    told = seen.ledger.hosts if seen.ledger is not None else {}
+    several = bool(others) or any(name != host and not entry.gone for name, entry in told.items())
     cli = redis_cli(redis, next((sentinel.primary for sentinel in seen.sentinels if sentinel.names_ours), ""))
     if seen.server is not None:
         yield from user_checks(redis, seen.server, cli, others, shared=shared)

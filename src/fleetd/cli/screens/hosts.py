@@ -12,11 +12,12 @@ from fleetd.cli.terminal.lines import Column, Lines, Page, table
 from fleetd.cli.terminal.safe_text import cleaned
 from fleetd.cli.terminal.symbols import QUIET, STYLES, sign
 from fleetd.core.model.hosts import FleetHosts, HostOfFleet, OrderOfFleet
+from fleetd.core.model.policy_tables import PUNCTUAL_TICKS
 from fleetd.words.formatting import UNKNOWN, capitalised, count, duration, sentence, times
 from fleetd.words.sharing import code_words, restart_words, untold_words
 
 WIDTH_MAX = 140
-#: A host is late once it has been silent for a few ticks; after a minute its work goes to others.
+#: A host is late once it has been silent for a few ticks, and lost after a minute, or a few ticks where that is longer.
 LATE_SECONDS, LOST_SECONDS = 20.0, 60.0
 
 _COLUMNS = (
@@ -64,25 +65,29 @@ def host_level(host: HostOfFleet) -> Level:
         return Level.MOVING
     if host.silent_seconds is None:
         return Level.UNKNOWN
-    if host.silent_seconds >= LOST_SECONDS:
+    if is_silent(host, LOST_SECONDS):
         return Level.BAD
-    if host.silent_seconds >= LATE_SECONDS or host.held:
+    if is_silent(host, LATE_SECONDS) or host.held:
         return Level.WARN
     return Level.MOVING if host.maintenance else Level.OK
 
 
+def is_silent(host: HostOfFleet, seconds: float) -> bool:
+    """Whether it has not been heard of for so long, nor for a few of its ticks."""
+    return (host.silent_seconds or 0.0) >= max(seconds, PUNCTUAL_TICKS * (host.tick_seconds or 0.0))
+
+
 def _seen(host: HostOfFleet) -> str:
-    silent = host.silent_seconds
-    if silent is None:
+    if host.silent_seconds is None:
         return UNKNOWN
-    return "now" if silent < LATE_SECONDS else f"{duration(silent)} ago"
+    return f"{duration(host.silent_seconds)} ago" if is_silent(host, LATE_SECONDS) else "now"
 
 
 def _states(host: HostOfFleet) -> list[str]:
     found = []
     if host.gone:
         found.append("gone")
-    elif (host.silent_seconds or 0.0) >= LOST_SECONDS:
+    elif is_silent(host, LOST_SECONDS):
         found.append("lost")
     if host.leads:
         found.append("leads")

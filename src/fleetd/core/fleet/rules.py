@@ -82,7 +82,12 @@ def _name_taken(state: LedgerState, call: Beat) -> bool:
     """Whether another machine beats under this name."""
     entry = state.hosts.get(call.host, Entry())
     silent_ms = state.clock_ms - entry.beat_ms
-    return entry.boot_id not in ("", call.boot_id) and silent_ms < max(NAME_MS, NAME_TICKS * call.tick_ms)
+    return entry.boot_id not in ("", call.boot_id) and silent_ms < name_ms(call.tick_ms)
+
+
+def name_ms(tick_ms: int) -> int:
+    """For how long nobody may have beaten under a name before another machine, which ticks so often, takes it over."""
+    return max(NAME_MS, NAME_TICKS * tick_ms)
 
 
 def _of_this_generation(state: LedgerState | None, call: Beat, server: Server) -> LedgerState:

@@ -16,7 +16,7 @@ NAME_BYTES_MAX = 256
 RECORD_BYTES_MAX = 8192
 #: Of a host's claims: 200 processes with three sources each. As much again for everything else that is kept of a host.
 CLAIMS_BYTES_MAX = 32_768
-#: Of the plan and the memory together.
+#: Of the plan and the memory together: those of HOSTS_MAX hosts with 16 profiles each take 350 kB.
 PLAN_BYTES_MAX = 524_288
 #: Of what is only looked at: 128 hosts with 40 processes each, by name.
 SEEN_BYTES_MAX = 524_288

@@ -63,7 +63,7 @@ def constraints_of(tick: HostTick, memory: HostMemory) -> HostConstraints:
 def _sets(tick: HostTick, memory: HostMemory) -> dict[str, tuple[int, Person | None]]:
     """By profile: how many a person wants on this host, and who.
 
-    What was ordered here without the ledger comes before what the ledger keeps; sharing/heard_orders.py forgets it once
+    What was ordered here without the ledger comes before what the ledger keeps; sharing/orders/heard.py forgets it once
     a later order is heard. What all hosts are to have together concerns this one alone only where there is no other.
     """
     now, view, host = tick.now_seconds, tick.fleet, tick.policy.host

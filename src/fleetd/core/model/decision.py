@@ -72,7 +72,7 @@ class ProfilePlan(Value, frozen=True, kw_only=True):
 
 
 class Plan(Value, frozen=True, kw_only=True):
-    """The fleet's decision, as committed to the ledger."""
+    """How many instances this host is to have. What the leader plans for all hosts is core/sharing/fleet_plan.py."""
 
     epoch: int
     expires_at_seconds: float  # CLOCK_BOOTTIME of the host that reads it

@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, structs
 
+from fleetd.core.fleet.sizes import PLAN_BYTES_MAX
 from fleetd.core.fleet.view import QueueTold, RestartStopped
 from fleetd.core.model import reasons
 from fleetd.core.model.bounds import JSON_NUMBER_MAX, impossible_in
@@ -21,8 +22,6 @@ from fleetd.core.model.policy_tables import INSTANCES_MAX
 
 #: A plan of a later format is not read.
 FORMAT = 1
-#: A longer one is no plan of ours: HOSTS_MAX hosts with INSTANCES_MAX profiles each fit.
-PLAN_BYTES_MAX = 8 * 2**20
 
 _Name = Annotated[str, Meta(min_length=1, max_length=192)]
 _Queue = Annotated[str, Meta(max_length=256)]

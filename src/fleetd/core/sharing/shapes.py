@@ -28,11 +28,6 @@ class FleetProfile(Value, frozen=True, kw_only=True):
     def queues(self) -> tuple[str, ...]:
         return tuple(queue for queue, _ in self.profile.queues)
 
-    def of(self, report: HostReport) -> ProfileReport | None:
-        """This host's own; None: it has none of this shape."""
-        place = self.places.get(report.host)
-        return None if place is None else report.profiles[place]
-
     def is_called(self, name: str, reports: Mapping[str, HostReport]) -> bool:
         """Whether some host has it under this name."""
         return any(reports[host].profiles[place].name == name for host, place in self.places.items())

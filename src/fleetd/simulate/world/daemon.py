@@ -73,7 +73,7 @@ class SimulatedSidekiq(_Port):
         }
 
     async def read(self, *, without_jobs_of: frozenset[str] = frozenset()) -> SidekiqFacts:
-        """There is one host, so there is nobody whose jobs need not be read."""
+        """Every host is told of all jobs, also of those that it does not ask for."""
         self.reach("redis")
         return self.facts()
 

@@ -8,7 +8,7 @@ from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.person import Person
 from fleetd.core.model.reasons.base import ClampCode, ClampReason, Reason
 
-#: What keeps a host from asking the ledger for anything; the first six are faults that people mend.
+#: What keeps a host from asking the ledger for anything. People mend all but `late`, which passes, and `unanswered`.
 LedgerFault = Literal["fleet", "format", "name_taken", "replaced", "late", "full", "no_rights", "unanswered"]
 
 

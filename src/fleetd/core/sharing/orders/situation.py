@@ -15,17 +15,18 @@ from fleetd.core.model.facts import Value
 from fleetd.core.model.identity import parse_tag
 from fleetd.core.model.person import Person
 from fleetd.core.model.policy_tables import PUNCTUAL_TICKS
+from fleetd.core.sharing.merged import GONE_SECONDS
 from fleetd.core.sharing.report import OBSERVES, ORDERS_KNOWN, HostReport, read
 from fleetd.errors import OrderRefusedError
 
-#: A host that is silent for less is there, or may be; so is one that is silent for less than a few of its ticks.
-BEATS_MS = 60_000
-
 
 def beats(entry: Entry, report: HostReport | None, clock_ms: int) -> bool:
-    """Whether a host is there. `report`: what it told last, as far as this version can read it."""
-    punctual_ms = 0.0 if report is None else 1000 * PUNCTUAL_TICKS * report.tick_seconds
-    return clock_ms - entry.beat_ms < max(BEATS_MS, punctual_ms)
+    """Whether a host is there, or may be: as long as its report counts for the leader (merged.there).
+
+    `report`: what it told last, as far as this version can read it.
+    """
+    punctual_seconds = 0.0 if report is None else PUNCTUAL_TICKS * report.tick_seconds
+    return (clock_ms - entry.beat_ms) / 1000 < max(GONE_SECONDS, punctual_seconds)
 
 
 class LedgerChanges(Value, frozen=True, kw_only=True):
