@@ -45,7 +45,17 @@ def _gathers(r: reasons.FleetGathers) -> str:
     return f"the fleet's ledger is new, or was lost or moved, {asked}"
 
 
+#: Why the leader's own plan was not taken.
+_PLAN_FAULTS = {
+    "too_large": "the plan for all hosts is larger than the ledger takes: fewer profiles, or hosts",
+    "overtaken": "the ledger did not take this host's plan: it gathers, or another host leads since",
+    "unanswered": "the ledger in Redis gave no answer to this host's plan",
+}
+
+
 def _plan_missing(r: reasons.PlanMissing) -> str:
+    if r.fault:
+        return f"{_PLAN_FAULTS[r.fault]}; nothing moves but up to min"
     whose = (
         f"{r.leader}, which leads the fleet, has no plan yet or only an old one" if r.leader else "no host leads yet"
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
+from fleetd.core.fleet.calls import Code, Commit, Refusal
 from fleetd.core.fleet.orders import FleetOrder, written
 from fleetd.core.fleet.state import ORDERS_MAX
 from fleetd.core.instances.orders import Order, Pause, Restart, Resume
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.sharing.orders.to_fleet import EndMaintenance, ForgetHost, Maintenance, PauseHost, ResumeHost
-from fleetd.errors import OrderRefusedError
+from fleetd.errors import OrderRefusedError, SourceUnavailableError
 from tests.support.fleet.few import ALICE, host, replacing, two
 from tests.support.fleet.several import Fleet
 
@@ -37,6 +38,29 @@ def test_settings_that_differ_from_the_leaders_are_named_on_every_host() -> None
     assert [one.leader for one in found if one is not None] == ["w1", "w1"]
     assert told[0] == told[1]
     assert any("targets.default" in sentence and "w2" in sentence for sentence in told[0])
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (Code.TOO_LARGE, "the plan for all hosts is larger than the ledger takes"),
+        (Code.EPOCH, "the ledger did not take this host's plan"),
+        (None, "the ledger in Redis gave no answer to this host's plan"),
+    ],
+)
+def test_a_leader_whose_plan_is_not_taken_says_why_nothing_grows(code: Code | None, said: str) -> None:
+    fleet = two()
+
+    async def refused(call: Commit) -> Refusal | None:
+        if code is None:
+            raise SourceUnavailableError("Redis is away")
+        return Refusal(code=code)
+
+    fleet.rigs["w1"].ledger.commit = refused  # type: ignore[method-assign]
+    fleet.worlds["w1"].enqueue("default", 5_000)
+    fleet.run(60.0)
+    assert fleet.running("w1") == 1
+    assert any(said in clamp.sentence for clamp in fleet.status("w1").clamps)
 
 
 def test_a_host_without_a_record_is_named_while_its_workers_beat() -> None:

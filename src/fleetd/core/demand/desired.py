@@ -118,7 +118,7 @@ def _as_planned(tick: HostTick, profile: Profile, needed: Needed, running: int, 
     if share is None:
         after = max(running, _least(tick, profile))
         reply = tick.fleet.reply
-        why: reasons.ClampReason = reasons.PlanMissing(leader=leader)
+        why: reasons.ClampReason = reasons.PlanMissing(leader=leader, fault=tick.fleet.plan_fault)
         if reply is not None and reply.gathering is not None:
             why = reasons.FleetGathers(waits_for=tuple(host for host in reply.gathering if host))
         clamps.add(why, profile.name, before=before, after=after)

@@ -13,6 +13,7 @@ from fleetd.core.model.bounds import JSON_NUMBER_MAX
 from fleetd.core.model.decision import Clamp
 from fleetd.core.model.facts import QueueFacts, Value
 from fleetd.core.model.reasons.base import ConnectionSource
+from fleetd.core.model.reasons.fleet import PlanFault
 from fleetd.core.model.reasons.sharing import SettingDiffers
 
 
@@ -124,6 +125,7 @@ class FleetView(Value, frozen=True, kw_only=True):
     told: OwnScheduler = "unknown"  # what this reply's beat said of our scheduler
     known: FleetKnown = FleetKnown()
     shares: dict[str, Share] | None = None  # by profile, from the leader's plan; None: there is none that is valid
+    plan_fault: PlanFault = ""  # why the ledger did not take the plan of this host, which leads
     rolls_host: str | None = None  # which may replace instances; None: the leader names nobody
     queues: dict[str, QueueTold] = {}  # from the leader's plan
     restart_stopped: RestartStopped | None = None  # None: no restart of all hosts was given up

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import msgspec
 
-from fleetd.core.fleet.calls import BeatReply, Commit
+from fleetd.core.fleet.calls import BeatReply, Code, Commit
 from fleetd.core.fleet.orders import in_maintenance, sets_of_fleet
 from fleetd.core.fleet.state import Planned
 from fleetd.core.fleet.view import FleetView, Share
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.model.bounds import impossible_in
 from fleetd.core.model.facts import Value
+from fleetd.core.model.reasons.fleet import PlanFault
 from fleetd.core.plan import PLAN_TICKS
 from fleetd.core.sharing.fleet_plan import FleetPlan, clamps_of, read, written
 from fleetd.core.sharing.leading import FleetShared, SharingMemory, leaving, plan_fleet
@@ -52,8 +53,8 @@ class Leading:
             return _with_plan(tick, self._others_plan(tick, reply)), None
         shared = self._decided(tick, own, reply)
         planned = await self._commit(ledger, shared, reply, reply.token)
-        if planned is None:
-            return view, None
+        if not isinstance(planned, Planned):
+            return msgspec.structs.replace(view, plan_fault=planned), None
         known = msgspec.structs.replace(view.known, planned=planned)
         return msgspec.structs.replace(_with_plan(tick, shared.plan), known=known), shared
 
@@ -90,7 +91,7 @@ class Leading:
             return None, SharingMemory()
         return read(found.plan), _memory(found.memory)
 
-    async def _commit(self, ledger: Ledger, shared: FleetShared, reply: BeatReply, token: int) -> Planned | None:
+    async def _commit(self, ledger: Ledger, shared: FleetShared, reply: BeatReply, token: int) -> Planned | PlanFault:
         call = Commit(
             host=shared.plan.leader,
             token=token,
@@ -102,9 +103,9 @@ class Leading:
         try:
             refusal = await ledger.commit(call)
         except SourceUnavailableError:
-            return None
+            return "unanswered"
         if refusal is not None:
-            return None
+            return "too_large" if refusal.code == Code.TOO_LARGE else "overtaken"
         self._committed = _Committed(
             generation=reply.generation, epoch=call.epoch, plan=shared.plan, memory=shared.memory
         )

@@ -57,11 +57,16 @@ class OtherHostsSeen(ClampReason, frozen=True, kw_only=True):
     hosts: tuple[str, ...]
 
 
+#: Why the ledger did not take the plan of the host that leads. overtaken: another one leads, or planned since.
+PlanFault = Literal["", "too_large", "overtaken", "unanswered"]
+
+
 class PlanMissing(ClampReason, frozen=True, kw_only=True):
-    """Another host leads, and its plan is not there or too old."""
+    """The leader's plan is not there or too old. `fault`: this host leads, and its plan was not taken."""
 
     code = ClampCode.PLAN_EXPIRED
     leader: str
+    fault: PlanFault = ""
 
 
 class PlannedByLeader(ClampReason, frozen=True, kw_only=True):
