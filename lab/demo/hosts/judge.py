@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fleetd.cli.screens.hosts import LATE_SECONDS
+from fleetd.cli.screens.hosts import LATE_SECONDS, is_silent
 from fleetd.core.model.hosts import FleetHosts
 from fleetd.words.formatting import UNKNOWN, count, duration, times
 from lab.demo.hosts.story import HEARTBEAT_SECONDS, INSTANCES_MIN, TAKEOVER_SECONDS
@@ -143,7 +143,7 @@ def _fleet(figures: FleetFigures) -> Group:
     fleet = figures.fleet
     if fleet is None or fleet.problem:
         return Group("fleetctl hosts", (Line("hosts heard of", UNKNOWN, False),))
-    heard = [h.host for h in fleet.hosts if h.silent_seconds is not None and h.silent_seconds < LATE_SECONDS]
+    heard = [h.host for h in fleet.hosts if h.silent_seconds is not None and not is_silent(h, LATE_SECONDS)]
     leader, holder = fleet.leader or "no host", fleet.scheduler_host or "no host"
     said = f"{', '.join(heard)}; {leader} leads, {holder} has the scheduler"
     kept = set(heard) == set(figures.at_end) and bool(fleet.leader) and fleet.scheduler_host == figures.taken_over_by

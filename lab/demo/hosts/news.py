@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from fleetd.cli.screens.hosts import LATE_SECONDS, LOST_SECONDS
+from fleetd.cli.screens.hosts import LATE_SECONDS, LOST_SECONDS, is_silent
 from fleetd.cli.terminal.safe_text import cleaned
 from fleetd.core.model.hosts import FleetHosts, HostOfFleet
 from fleetd.core.model.status import Status
@@ -51,7 +51,6 @@ _HEARD = {
 
 
 def _heard(host: HostOfFleet) -> str:
-    silent = host.silent_seconds or 0.0
     if host.gone:
         return "gone"
-    return "lost" if silent >= LOST_SECONDS else "late" if silent >= LATE_SECONDS else "heard"
+    return "lost" if is_silent(host, LOST_SECONDS) else "late" if is_silent(host, LATE_SECONDS) else "heard"

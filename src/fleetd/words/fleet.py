@@ -28,7 +28,7 @@ def _unusable(r: reasons.LedgerUnusable) -> str:
         return (
             f"the ledger in this Redis is that of another Mastodon ({r.fleet}): give each Mastodon a Redis database or "
             "namespace of its own. If it is the same one, set LOCAL_DOMAIN and DB_NAME alike on all hosts; if they "
-            "changed on all, delete the key fleetd:ledger, and it is made anew from what the hosts know"
+            "changed on all, delete the key fleetd:ledger (after the namespace, if any), and the hosts make it anew"
         )
     if r.fault == "name_taken":
         return f"another machine is {r.host} in this fleet: set fleet.host in fleetd.toml to a name of its own"

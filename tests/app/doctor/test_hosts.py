@@ -96,7 +96,7 @@ def test_another_mastodons_ledger_is_refused() -> None:
     assert check.what == (
         f"the ledger in this Redis is that of another Mastodon ({FLEET}): give each Mastodon a Redis database or "
         "namespace of its own. If it is the same one, set LOCAL_DOMAIN and DB_NAME alike on all hosts; if they changed "
-        "on all, delete the key fleetd:ledger, and it is made anew from what the hosts know"
+        "on all, delete the key fleetd:ledger (after the namespace, if any), and the hosts make it anew"
     )
     assert "This host's is other.example mastodon" in check.why
     assert wrong(two(), fleet="", settings_hidden=True) == [], "only root can tell"

@@ -63,8 +63,7 @@ def _no_ledger(seen: RedisSeen, others: Sequence[str]) -> Iterator[Check]:
 
 
 def _who(state: LedgerState, members: Sequence[Member]) -> Check:
-    leader = state.lease.host if state.lease.until_ms > state.clock_ms else ""
-    holder = state.slot.holder if state.slot.unit != "gone" else ""
+    leader, holder = state.leader, state.scheduler_host
     names = [member.host for member in members]
     hosts = f"{names[0]} is the only host" if len(names) == 1 else f"{_listed(names)} share it"
     leads = f"; {leader} leads" if leader and len(names) > 1 else ""
@@ -193,7 +192,7 @@ def _alike(state: LedgerState, members: Sequence[Member]) -> Iterator[Check]:
         why = "Each host waits its own, so the shortest decides when a silent host's scheduler is taken over."
         yield Check(subject=_SCHEDULER, verdict="look", what=f"takeover_seconds differ: {said}", why=why)
     reports = {member.host: member.report for member in members if member.report is not None and not member.silent}
-    leader = reports.get(state.lease.host)
+    leader = reports.get(state.leader)
     for report in reports.values() if leader is not None else ():
         for found in differences(leader, report) if leader is not None else ():
             if found.setting != _TAKEOVER:

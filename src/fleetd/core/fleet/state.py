@@ -93,3 +93,13 @@ class LedgerState(Value, frozen=True, kw_only=True):
     orders: dict[str, str] = {}  # people's orders to the fleet, as JSON, by what they are about
     orders_version: int = 0
     members_version: int = 0  # grows when a host joins or is forgotten
+
+    @property
+    def leader(self) -> str:
+        """The host that leads now; "": none."""
+        return self.lease.host if self.lease.until_ms > self.clock_ms else ""
+
+    @property
+    def scheduler_host(self) -> str:
+        """The host that has the scheduler, as it said last; "": none."""
+        return self.slot.holder if self.slot.unit != "gone" else ""

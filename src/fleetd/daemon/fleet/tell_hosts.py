@@ -44,8 +44,7 @@ def of_ledger(state: LedgerState, host: str) -> FleetHosts:
     orders = kept_orders(state.orders, state.clock_ms)
     restarts = {kept.about: _restart(kept, state) for kept in orders if kept.kind == "restart"}
     maintained = {o.host for o in orders if o.kind == "maintenance"}
-    leader = state.lease.host if state.lease.until_ms > state.clock_ms else ""
-    holder = state.slot.holder if state.slot.unit != "gone" else ""
+    leader, holder = state.leader, state.scheduler_host
     hosts = []
     for name, entry in sorted(state.hosts.items()):
         told = Told(

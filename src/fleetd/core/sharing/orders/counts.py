@@ -55,7 +55,7 @@ class SetFleet(OrderToFleet, frozen=True, kw_only=True):
         reports = now.reports()
         held = {host: reports[host].held for host in found if host in reports}
         own = {host: p.set_instances for host, p in found.items() if not self.host and p.set_instances is not None}
-        leader = now.state.lease.host
+        leader = now.state.leader
         return LedgerChanges(
             writes=((about_set(self.profile, self.host), now.order(seconds, instances=self.instances)),),
             reply=reasons.FleetSetTaken(

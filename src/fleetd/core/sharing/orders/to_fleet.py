@@ -165,8 +165,8 @@ class ForgetHost(OrderToFleet, frozen=True, kw_only=True):
                 host=self.host,
                 silent_seconds=silent / 1000,
                 claims=tuple(sorted(claims.items())),
-                scheduler=state.slot.holder == self.host and state.slot.unit != "gone",
-                led=state.lease.host == self.host and state.lease.until_ms > state.clock_ms,
+                scheduler=state.scheduler_host == self.host,
+                led=state.leader == self.host,
                 orders=len(ended),
             ),
         )
