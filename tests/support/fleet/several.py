@@ -13,13 +13,13 @@ from fleetd.core.model.hosts import FleetHosts
 from fleetd.core.model.person import Person
 from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.status import Status
+from fleetd.core.sharing.who_reads import leaving_out
 from fleetd.daemon.fleet.ordering import ordered
 from fleetd.daemon.fleet.tell_hosts import fleet_hosts
 from fleetd.daemon.in_process_ledger import InProcessLedger, LedgerInMemory
 from fleetd.daemon.tick import Ticker, TickResult
 from fleetd.words.reasons import sentence
 from tests.support.world.ports import FakeSidekiq, Rig
-from tests.support.world.readings import leaving_out
 from tests.support.world.world import World
 
 

@@ -13,6 +13,7 @@ from msgspec import structs
 from fleetd.core.asking import Self
 from fleetd.core.model.decision import Step, StepResult
 from fleetd.core.model.facts import DatabaseFacts, SidekiqFacts, SystemdFacts
+from fleetd.core.sharing.who_reads import leaving_out
 from fleetd.daemon.observe import Sources
 from fleetd.daemon.tick import Ticker, TickResult
 from fleetd.errors import SourceUnavailableError
@@ -26,7 +27,7 @@ from tests.support.world.ports import (
     FleetdDiedError,
     Rig,
 )
-from tests.support.world.readings import database_facts, leaving_out, sidekiq_facts
+from tests.support.world.readings import database_facts, sidekiq_facts
 
 
 class StillLoop(asyncio.SelectorEventLoop):

@@ -22,6 +22,7 @@ from fleetd.core.model.policy_tables import (
     StuckPolicy,
 )
 from fleetd.core.model.status import Status
+from fleetd.core.sharing.who_reads import leaving_out
 from fleetd.daemon.observe import Sources
 from fleetd.daemon.tell import status_of
 from fleetd.daemon.tick import Ticker, TickResult
@@ -30,7 +31,7 @@ from fleetd.ports import MemoryStore
 from fleetd.words.reasons import sentence
 from fleetd.words.replies import answer
 from tests.support.world.pgbouncer import FakePgBouncer
-from tests.support.world.readings import database_facts, host_facts, leaving_out, sidekiq_facts, systemd_facts
+from tests.support.world.readings import database_facts, host_facts, sidekiq_facts, systemd_facts
 from tests.support.world.world import World
 
 HANG_SECONDS = 3600.0

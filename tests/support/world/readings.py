@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from msgspec import structs
-
 from fleetd.core.model.facts import (
     CodeStamp,
     Consumer,
@@ -55,17 +53,6 @@ def sidekiq_facts(world: World) -> SidekiqFacts:
         scheduled_jobs=world.scheduled_jobs,
         failing_classes=world.failing_classes,
     )
-
-
-def leaving_out(facts: SidekiqFacts, without_jobs_of: frozenset[str]) -> SidekiqFacts:
-    """The same reading, if the running jobs of these processes were not asked for."""
-
-    def seen(process: ProcessFacts) -> ProcessFacts:
-        if process.identity not in without_jobs_of or not process.busy_threads:
-            return process
-        return structs.replace(process, jobs=(), busy_by_queue=None, young_by_queue={}, without_jobs=True)
-
-    return structs.replace(facts, processes=tuple(map(seen, facts.processes)))
 
 
 def _is_listed(world: World, process: Process) -> bool:

@@ -26,6 +26,7 @@ from fleetd.core.model.facts import (
 )
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, WorkerTag, application_name, unit_of
 from fleetd.core.model.worker_settings import SCHEDULER_PROFILE, instance_digest, scheduler_digest
+from fleetd.core.sharing.who_reads import leaving_out
 from fleetd.daemon.in_process_ledger import InProcessLedger, LedgerInMemory
 from fleetd.daemon.observe import Sources
 from fleetd.daemon.tick import Ticker, TickResult
@@ -73,9 +74,8 @@ class SimulatedSidekiq(_Port):
         }
 
     async def read(self, *, without_jobs_of: frozenset[str] = frozenset()) -> SidekiqFacts:
-        """Every host is told of all jobs, also of those that it does not ask for."""
         self.reach("redis")
-        return self.facts()
+        return leaving_out(self.facts(), without_jobs_of)
 
     def facts(self) -> SidekiqFacts:
         world, now = self.world, self.world.now
