@@ -246,6 +246,17 @@ def test_claims_of_the_silent_are_kept_until_the_leader_finds_nothing_of_them(le
     assert ledger.state.hosts["w2"].gone
 
 
+def test_nothing_has_ended_while_the_truth_is_gathered(ledger: Kept) -> None:
+    """A host that was back may have beaten and started something, in writes that a failover lost."""
+    ledger.gather("w1", "w2", claims=CLAIMS)
+    (name,) = CLAIMS
+    ledger.pass_ms(SILENT_MS, "w1")
+    ledger.run_id = "after a failover"
+    told = ledger.beat("w1", ended=(("w2", name), ("w2", "")))
+    assert told.gathering is not None
+    assert (ledger.state.claims["w2"], ledger.state.hosts["w2"].gone) == (CLAIMS, False)
+
+
 def test_only_the_leader_says_what_has_ended(ledger: Kept) -> None:
     ledger.gather("w1", "w2", "w3", claims=CLAIMS)
     ledger.pass_ms(SILENT_MS, "w1", "w2")

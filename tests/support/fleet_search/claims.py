@@ -34,7 +34,10 @@ def may_open(host: Host, setting: Setting, known_to_ledger: bool) -> int:
 
 
 def check_start(world: World, setting: Setting, ledgers: Ledgers, starter: int, unseen: int) -> None:
-    """After a start that was granted, everything that may be open fits, of what could be known when it was granted."""
+    """After a start that was granted, everything that may be open fits, of what could be known when it was granted.
+
+    Where time has passed since, what of an unknown host was open then is not remembered, so nothing of it counts.
+    """
     if not setting.standing:
         return
     state = ledgers.states[world.ledger]
@@ -46,7 +49,8 @@ def check_start(world: World, setting: Setting, ledgers: Ledgers, starter: int, 
             places=setting.places[:1], standing=(setting.standing[number],), scheduler_claims=setting.scheduler_claims
         )
         lost = number != starter and (host.unknown or bool(unseen >> number & 1))
-        parts.append(may_open(host._replace(unknown=lost), own, entry is not None and not entry.gone))
+        counts = not lost or world.hosts[starter].age == 0
+        parts.append(may_open(host._replace(unknown=lost), own, entry is not None and not entry.gone) if counts else 0)
     limit = LIMIT + setting.scheduler_claims
     if sum(parts) > limit:
         raise Broken(f"{host_name(starter)} starts, and {' + '.join(map(str, parts))} may open more than {limit}")

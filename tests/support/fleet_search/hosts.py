@@ -164,7 +164,9 @@ class Hosts:
         host = world.hosts[number]
         if call.nonce == host.nonce and (host.away or host.unknown):
             away = 0 if reaches(host) else host.away
-            host = host._replace(unknown=host.unknown and (call.claims < 0 or told.refused), away=away)
+            # A late beat does not tell of what was started after it was sent.
+            untold = call.claims < 0 or told.refused or running(host) & ~call.claims != 0
+            host = host._replace(unknown=host.unknown and untold, away=away)
             world = with_host(world, number, host)
         for other, rival in enumerate(world.hosts):
             if rival.away and call.schedulers > 0 and call.schedulers >> other & 1 and reaches(rival):
@@ -207,11 +209,12 @@ class Hosts:
     def starts(self, world: World, number: int) -> Step:
         """The host starts what was granted."""
         host = world.hosts[number]
-        after = with_host(world, number, done(with_age(host, host.asked, 0)))
+        started = with_age(host, host.asked, 0)
         if host.asked == SCHEDULER:
             check_one_scheduler(world, number, self.setting)
-        check_start(after, self.setting, self.ledgers, number, 0 if host.asked == SCHEDULER else host.unseen)
-        return number, f"starts {what_is(host.asked)}", after
+        unseen = 0 if host.asked == SCHEDULER else host.unseen
+        check_start(with_host(world, number, started), self.setting, self.ledgers, number, unseen)
+        return number, f"starts {what_is(host.asked)}", with_host(world, number, done(started))
 
 
 def lives(host: Host, setting: Setting) -> bool:

@@ -246,7 +246,8 @@ local function beat(call, record, claims)
   take_host(call, record, claims)
   see_scheduler(call)
   take_lease(call)
-  if leads(call) then drop_ended(call) end
+  -- While the truth is gathered, how long a host was silent may be wrong: its last beat was perhaps lost.
+  if leads(call) and not ledger.gathering_ms then drop_ended(call) end
   local waited = ledger.gathering_ms and waits() or false
   if waited and #waited == 0 then ledger.gathering_ms, waited = nil, false end
   save()

@@ -45,7 +45,8 @@ def beat(state: LedgerState | None, call: Beat, server: Server) -> tuple[LedgerS
     state = _with_host(state, call)
     state = structs.replace(state, slot=slots.after_beat(state, call))
     state = _with_lease(state, call)
-    if _leads(state, call):
+    # While the truth is gathered, how long a host was silent may be wrong: its last beat was perhaps lost.
+    if _leads(state, call) and state.gathering_ms is None:
         state = _without_ended(state, call)
     if state.gathering_ms is not None and not waits_for(state):
         state = structs.replace(state, gathering_ms=None)
