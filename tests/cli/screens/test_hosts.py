@@ -35,6 +35,26 @@ def test_a_host_is_lost_late_gone_or_unknown() -> None:
     assert "3 hosts; w1 leads" in said
 
 
+def test_a_silent_host_is_named_above_the_table_and_by_the_leader_s_status() -> None:
+    hosts = (host("w1"), host("w2", silent_seconds=34.0), host("w3", silent_seconds=90.0))
+    said = drawn(three(hosts=hosts, orders=()), width=140)
+    assert "✖ Not heard of: w2 for 34 s, w3 for 90 s. Its fleetd is down" in said
+    assert "Not heard of" not in drawn(three(hosts=(host("w1"),), orders=()))
+    calm = of_several()
+    assert calm.fleet is not None
+    silent = structs.replace(calm.fleet.hosts[0], silent_seconds=34.0, tick_seconds=2.0)
+    for changed, told in ((silent, True), (structs.replace(silent, tick_seconds=20.0), False)):
+        seen = structs.replace(calm, fleet=structs.replace(calm.fleet, hosts=(changed, *calm.fleet.hosts[1:])))
+        screen = "\n".join(line.plain for line in status_screen(seen, Page(100, UNICODE), height=None))
+        assert ("Not heard of: w1 for 34 s" in screen.splitlines()[0]) is told
+
+
+def test_a_host_that_still_has_the_scheduler_is_not_empty() -> None:
+    left = host("w2", maintenance=True, instances=0, scheduler=True)
+    assert "in maintenance" in drawn(three(hosts=(left,), orders=()))
+    assert "empty" not in drawn(three(hosts=(left,), orders=()))
+
+
 def test_a_host_that_ticks_once_a_minute_is_not_lost_between_two_ticks() -> None:
     slow = host("w2", silent_seconds=149.0, tick_seconds=60.0)
     assert "lost" not in drawn(three(hosts=(slow,), orders=()))

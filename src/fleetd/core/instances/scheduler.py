@@ -308,9 +308,9 @@ def _moves(tick: HostTick, own: InstanceView) -> reasons.SchedulerMoves | None:
 def slot_reason(slot: Slot, wait_milliseconds: int) -> reasons.SchedulerOfHost | reasons.SchedulerFree:
     """Why ours waits for the slot."""
     wait = wait_milliseconds / 1000
-    if not slot.holder:
+    if not slot.host:
         return reasons.SchedulerFree(wait_seconds=wait)
-    return reasons.SchedulerOfHost(host=slot.holder, kept_stopped=slot.unit == "kept", wait_seconds=wait)
+    return reasons.SchedulerOfHost(host=slot.host, kept_stopped=slot.unit == "kept", wait_seconds=wait)
 
 
 def schedulers_elsewhere(tick: HostTick) -> tuple[str, ...] | None:
