@@ -103,6 +103,17 @@ def test_status_names_the_fleet_only_if_there_are_several_hosts() -> None:
     assert "fleet:" not in "\n".join(line.plain for line in status_screen(healthy(), page, height=None))
 
 
+def test_without_redis_status_says_that_who_leads_is_unknown() -> None:
+    calm = of_several()
+    assert calm.fleet is not None
+    sources = tuple(structs.replace(source, ok=source.name != "redis") for source in calm.sources)
+    fleet = structs.replace(calm.fleet, leader="", scheduler_host="")
+    seen = structs.replace(calm, sources=sources, fleet=fleet)
+    said = "\n".join(line.plain for line in status_screen(seen, Page(100, UNICODE), height=None))
+    assert "fleet: 3 hosts, who leads and who has the scheduler is unknown" in said
+    assert "no host" not in said
+
+
 def test_a_count_says_what_ends_it_and_a_restart_how_far_each_host_is() -> None:
     orders = (
         OrderOfFleet(kind="set", host="", sentence="pull is set to 6 instances", seconds_left=600.0, profile="pull"),

@@ -87,7 +87,7 @@ def decide_scheduler(
     coming = isinstance(decision.state, _WAITS)  # it would be started a little later
     hindrance = _hindrance(tick, memory) if decision.start or coming else None
     if hindrance is not None and (decision.start or isinstance(hindrance, reasons.SchedulerHeld)):
-        decision = structs.replace(decision, state=hindrance, start=False)
+        decision = structs.replace(decision, state=_left_to_another(tick, hindrance) or hindrance, start=False)
     back = own is not None and own.serves and SCHEDULER not in memory.drains
     taken = isinstance(decision.state, reasons.SchedulerElsewhere)
     leaves = tick.constraints.maintenance is not None and _other_named(tick) is not None
@@ -291,6 +291,15 @@ def _other_named(tick: HostTick) -> str | None:
     """The other host that the leader names for it."""
     named = tick.fleet.scheduler_host
     return None if named == tick.policy.host else named
+
+
+def _left_to_another(
+    tick: HostTick, hindrance: reasons.ClampReason | reasons.SchedulerHeld
+) -> reasons.SchedulerPlaced | None:
+    """Of a host in maintenance: which other host starts it. To end the maintenance for it would be wrong."""
+    other = _other_named(tick)
+    held = isinstance(hindrance, reasons.SchedulerHeld) and isinstance(hindrance.hold, reasons.UnderMaintenance)
+    return reasons.SchedulerPlaced(host=other, leader=tick.fleet.leader) if held and other is not None else None
 
 
 def _moves(tick: HostTick, own: InstanceView) -> reasons.SchedulerMoves | None:
