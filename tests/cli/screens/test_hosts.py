@@ -49,10 +49,13 @@ def test_a_silent_host_is_named_above_the_table_and_by_the_leader_s_status() -> 
         assert ("Not heard of: w1 for 34 s" in screen.splitlines()[0]) is told
 
 
-def test_a_host_that_still_has_the_scheduler_is_not_empty() -> None:
-    left = host("w2", maintenance=True, instances=0, scheduler=True)
-    assert "in maintenance" in drawn(three(hosts=(left,), orders=()))
-    assert "empty" not in drawn(three(hosts=(left,), orders=()))
+@pytest.mark.parametrize("left", [{"scheduler": True}, {"claims_connections": 27}, {"instances": 1}])
+def test_a_host_with_the_scheduler_or_one_that_drains_is_not_empty(left: dict[str, int]) -> None:
+    empty = host("w2", maintenance=True, instances=0, claims_connections=0)
+    assert "in maintenance, empty" in drawn(three(hosts=(empty,), orders=()))
+    said = drawn(three(hosts=(structs.replace(empty, **left),), orders=()))
+    assert "in maintenance" in said
+    assert "empty" not in said
 
 
 def test_a_host_that_ticks_once_a_minute_is_not_lost_between_two_ticks() -> None:

@@ -75,6 +75,11 @@ def _seen(host: HostOfFleet) -> str:
     return f"{duration(host.silent_seconds)} ago" if is_silent(host, LATE_SECONDS) else "now"
 
 
+def _is_empty(host: HostOfFleet) -> bool:
+    """Whether nothing runs there any more. What drains is not counted as an instance, but keeps its connections."""
+    return not (host.instances or host.scheduler or host.claims_connections)
+
+
 def _states(host: HostOfFleet) -> list[str]:
     found = []
     if host.gone:
@@ -86,7 +91,7 @@ def _states(host: HostOfFleet) -> list[str]:
     if host.scheduler:
         found.append("scheduler")
     if host.maintenance:
-        found.append("in maintenance" if host.instances or host.scheduler else "in maintenance, empty")
+        found.append("in maintenance, empty" if _is_empty(host) else "in maintenance")
     if host.held and not (host.maintenance and host.held == "maintenance"):
         found.append(code_words(host.held))
     return found
