@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fleetd.cli.screens.hosts import LATE_SECONDS, is_silent
+from fleetd.cli.advice.verdict import LATE_SECONDS, is_silent
 from fleetd.core.model.hosts import FleetHosts
 from fleetd.words.formatting import UNKNOWN, count, duration, times
 from lab.demo.hosts.story import HEARTBEAT_SECONDS, INSTANCES_MIN, TAKEOVER_SECONDS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from fleetd.cli.screens.hosts import LATE_SECONDS, LOST_SECONDS, is_silent
+from fleetd.cli.advice.verdict import LATE_SECONDS, LOST_SECONDS, is_silent
 from fleetd.cli.terminal.safe_text import cleaned
 from fleetd.core.model.hosts import FleetHosts, HostOfFleet
 from fleetd.core.model.status import Status

@@ -30,7 +30,7 @@ def fleet_status(result: TickResult) -> FleetStatus | None:
         hosts=tuple(host_status(name, None if told is None else told[name]) for name in names),
         generation=view.known.generation,
         gathering=None if reply is None or reply.gathering is None else tuple(h for h in reply.gathering if h),
-        scheduler_host=slot.holder if slot is not None else "",
+        scheduler_host=slot.host if slot is not None else "",
         problem=fleet_problem(result),
         differences=tuple(map(sentence, view.differences)),
         untold=untold_hosts(result, names),
@@ -63,6 +63,7 @@ def host_status(name: str, told: Told | None) -> FleetHostStatus:
     return FleetHostStatus(
         host=name,
         silent_seconds=told.silent_ms / 1000,
+        tick_seconds=None if report is None else report.tick_seconds,
         gone=told.gone,
         instances=None if report is None else sum(p.running for p in report.profiles),
         claims_connections=max(sources.values(), default=0),

@@ -44,7 +44,9 @@ def _overflows(r: reasons.OverflowsHere) -> str:
 
 
 DEMAND: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
-    reasons.AtMin: "min is {min_instances}",
+    reasons.AtMin: lambda r: (
+        f"min of all hosts together is {r.min_instances}" if r.whole else f"min is {r.min_instances}"
+    ),
     reasons.AtMax: "max is {max_instances}",
     reasons.WithinTolerance: "the threads it needs are within {tolerance:.0%} of those it has, so nothing changes",
     reasons.ShrinksByTheMean: "for going down, the mean of the last minutes plus {tolerance:.0%} is what counts",

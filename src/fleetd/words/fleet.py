@@ -66,8 +66,8 @@ def _of_host(r: reasons.SchedulerOfHost) -> str:
     if r.kept_stopped:
         return f"{r.host} has the scheduler, and a person stopped it there"
     return (
-        f"{r.host} has the scheduler, which does not beat: it starts, or is gone. This host starts one after another "
-        f"{span(r.wait_seconds)} without it; if {r.host} is gone for good: fleetctl hosts forget {r.host}"
+        f"{r.host} has the scheduler, which does not beat: it boots, or is gone. This host starts one after another "
+        f"{span(r.wait_seconds)} without it; fleetctl hosts says when {r.host} was last heard of"
     )
 
 
@@ -114,7 +114,7 @@ FLEET_REASONS: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.PlannedByLeader: "the plan of {leader}, which leads the fleet, is for another min or max of this host",
     reasons.SchedulerPlaced: "none seen; {leader}, which leads the fleet, lets {host} start it",
     reasons.SchedulerOfHost: _of_host,
-    reasons.SchedulerFree: "none seen yet; this host starts it after another {wait_seconds:.0f} s without one",
+    reasons.SchedulerFree: "no host has it; this host may start it after another {wait_seconds:.0f} s without one",
     reasons.RestartBegun: _restart_begun,
     reasons.RestartNotBegun: lambda r: f"{_ordered(r)}: not begun, because {r.why}",
     reasons.RestartStoppedElsewhere: _stopped_elsewhere,

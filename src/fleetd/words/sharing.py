@@ -138,7 +138,8 @@ SHARING: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     ),
     reasons.HeartbeatsMissingThere: lambda r: (
         f"none of it stops while {', '.join(r.workers)}{f' and {r.more_workers} more' if r.more_workers else ''} "
-        f"{'has' if len(r.workers) + r.more_workers == 1 else 'have'} no heartbeat in Redis"
+        f"{'has' if len(r.workers) + r.more_workers == 1 else 'have'} no heartbeat in Redis; "
+        "`fleetctl hosts` says whether a host is lost"
     ),
     reasons.SettingDiffers: _differs,
 }

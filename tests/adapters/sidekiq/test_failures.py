@@ -232,7 +232,7 @@ def test_without_a_sentinel_there_is_a_sentence() -> None:
         sentinel_master="mastodon", sentinels=(("127.0.0.1", free_port()),), sentinel_password=SECRET
     )
     sentence = unavailable(SidekiqRedis(settings, queues=("default",)))
-    assert sentence.startswith("No Sentinel names a primary for 'mastodon': check that they run")
+    assert sentence.startswith("No Sentinel names a primary for 'mastodon' that is up: start Redis")
     assert SECRET not in sentence
 
 

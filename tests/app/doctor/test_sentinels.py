@@ -66,7 +66,7 @@ def test_those_that_name_another_server_or_none() -> None:
     other = {"primary": "10.0.0.2:6379", "names_ours": False}
     assert said(sentinel(1), sentinel(2), sentinel(3, **other)) == [AGREED, ("look", "s3:26379 names 10.0.0.2:6379")]
     after_a_failover = said(sentinel(1, **other), sentinel(2, **other), sentinel(3, **other))
-    assert after_a_failover[0] == ("broken", "none names the Redis that fleetd talks to")
+    assert after_a_failover == [("broken", "all 3 name 10.0.0.2:6379, and fleetd talks to another Redis, or to none")]
     unknown = SentinelSeen(place="s3:26379", address="s3:26379")
     assert said(sentinel(1), sentinel(2), unknown) == [AGREED, ("look", "s3:26379 knows no primary named mastodon")]
 

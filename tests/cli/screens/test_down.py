@@ -52,6 +52,17 @@ def test_for_a_failed_daemon_cause_time_last_words_and_advice_are_shown() -> Non
             "fleetd keeps ending (killed by SIGKILL); systemd restarted it 5 times and tries again.",
         ),
         (
+            {
+                "ActiveState": "activating",
+                "SubState": "auto-restart",
+                "ExecMainCode": "2",
+                "ExecMainStatus": "9",
+                "Result": "signal",
+                "NRestarts": "0",
+            },
+            "fleetd has ended (killed by SIGKILL), and systemd tries again.",
+        ),
+        (
             {"ActiveState": "failed", "Result": "oom-kill", "NRestarts": "1"},
             "fleetd has failed (out of memory), down for 4 min; systemd restarted it 1 time.",
         ),

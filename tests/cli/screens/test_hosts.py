@@ -35,6 +35,29 @@ def test_a_host_is_lost_late_gone_or_unknown() -> None:
     assert "3 hosts; w1 leads" in said
 
 
+def test_a_silent_host_is_named_above_the_table_and_by_the_leader_s_status() -> None:
+    hosts = (host("w1"), host("w2", silent_seconds=34.0), host("w3", silent_seconds=90.0))
+    said = drawn(three(hosts=hosts, orders=()), width=140)
+    assert "✖ Not heard of: w2 for 34 s, w3 for 90 s. Its fleetd is down" in said
+    assert "Not heard of" not in drawn(three(hosts=(host("w1"),), orders=()))
+    calm = of_several()
+    assert calm.fleet is not None
+    silent = structs.replace(calm.fleet.hosts[0], silent_seconds=34.0, tick_seconds=2.0)
+    for changed, told in ((silent, True), (structs.replace(silent, tick_seconds=20.0), False)):
+        seen = structs.replace(calm, fleet=structs.replace(calm.fleet, hosts=(changed, *calm.fleet.hosts[1:])))
+        screen = "\n".join(line.plain for line in status_screen(seen, Page(100, UNICODE), height=None))
+        assert ("Not heard of: w1 for 34 s" in screen.splitlines()[0]) is told
+
+
+@pytest.mark.parametrize("left", [{"scheduler": True}, {"claims_connections": 27}, {"instances": 1}])
+def test_a_host_with_the_scheduler_or_one_that_drains_is_not_empty(left: dict[str, int]) -> None:
+    empty = host("w2", maintenance=True, instances=0, claims_connections=0)
+    assert "in maintenance, empty" in drawn(three(hosts=(empty,), orders=()))
+    said = drawn(three(hosts=(structs.replace(empty, **left),), orders=()))
+    assert "in maintenance" in said
+    assert "empty" not in said
+
+
 def test_a_host_that_ticks_once_a_minute_is_not_lost_between_two_ticks() -> None:
     slow = host("w2", silent_seconds=149.0, tick_seconds=60.0)
     assert "lost" not in drawn(three(hosts=(slow,), orders=()))
@@ -81,6 +104,17 @@ def test_status_names_the_fleet_only_if_there_are_several_hosts() -> None:
     several = "\n".join(line.plain for line in status_screen(of_several(), page, height=None))
     assert "fleet: 3 hosts, w1 leads, scheduler on w1" in several
     assert "fleet:" not in "\n".join(line.plain for line in status_screen(healthy(), page, height=None))
+
+
+def test_without_redis_status_says_that_who_leads_is_unknown() -> None:
+    calm = of_several()
+    assert calm.fleet is not None
+    sources = tuple(structs.replace(source, ok=source.name != "redis") for source in calm.sources)
+    fleet = structs.replace(calm.fleet, leader="", scheduler_host="")
+    seen = structs.replace(calm, sources=sources, fleet=fleet)
+    said = "\n".join(line.plain for line in status_screen(seen, Page(100, UNICODE), height=None))
+    assert "fleet: 3 hosts, who leads and who has the scheduler is unknown" in said
+    assert "no host" not in said
 
 
 def test_a_count_says_what_ends_it_and_a_restart_how_far_each_host_is() -> None:

@@ -20,6 +20,7 @@ from fleetd.core.model.facts import UnitFacts
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy_tables import SchedulerPolicy
 from fleetd.core.model.reasons.counts import Paused, UnderMaintenance
+from fleetd.core.model.reasons.fleet import SchedulerPlaced
 from fleetd.core.model.reasons.scheduler import SchedulerHeld
 from fleetd.core.model.reasons.units import PinKind, SchedulerMoves
 from fleetd.core.plan import FleetMemory, plan
@@ -140,7 +141,10 @@ def test_it_is_not_started_again_in_maintenance() -> None:
     long_ago = Slot(holder="w1", unit="gone", sighted_ms=0)
     decision = decided(view_of(long_ago, named="w2", told="gone"))
     assert not decision.start
-    assert isinstance(decision.state, SchedulerHeld)
+    assert decision.state == SchedulerPlaced(host="w2", leader="w2"), "nobody need end the maintenance for it"
+    nobody = decided(view_of(long_ago, named=None, told="gone"))
+    assert not nobody.start
+    assert isinstance(nobody.state, SchedulerHeld)
 
 
 @pytest.mark.parametrize(

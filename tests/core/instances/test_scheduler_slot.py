@@ -100,7 +100,7 @@ def test_who_may_start(slot: Slot, place: str, starts: bool) -> None:
     decision = decided(fleet_view(slot=slot), place=place)
     assert decision.start is starts
     if not starts:
-        assert isinstance(decision.state, SchedulerOfHost if slot.holder else SchedulerFree)
+        assert isinstance(decision.state, SchedulerOfHost if slot.host else SchedulerFree)
 
 
 def test_a_scheduler_that_a_person_stopped_elsewhere_is_said() -> None:

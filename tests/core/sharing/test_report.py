@@ -37,11 +37,13 @@ def test_how_far_restarts_are_is_told_from_the_rollout_and_not_from_what_was_tol
         done_instances=2,
         since_seconds=0.0,
         current=InstanceKey(2),
+        spare=InstanceKey(4),
         order=9,
     )
     at = tick("w1", 0, policy(strict()))
     for rollout, phase, done, current in (
         (rolls, "under_way", 2, 2),
+        (structs.replace(rolls, spare=None), "under_way", 2, None),  # it waits for another host
         (structs.replace(rolls, phase=RolloutPhase.GIVEN_UP), "given_up", 2, None),
         (structs.replace(rolls, order=8), "done", 0, None),  # another one's, so ours is over
         (None, "done", 0, None),  # a reboot has started everything anew

@@ -69,8 +69,8 @@ def sentence(error: BaseException, settings: RedisSettings, timeout_seconds: flo
     for cause in _causes(error):  # while it connects, redis-py wraps what Redis said
         if isinstance(cause, MasterNotFoundError):
             return (
-                f"No Sentinel names a primary for '{settings.sentinel_master}': check that they run, the name, and "
-                "their password; then `systemctl restart fleetd`"
+                f"No Sentinel names a primary for '{settings.sentinel_master}' that is up: start Redis, or the "
+                "Sentinels; if they run, check the name and the Sentinels' password, then `systemctl restart fleetd`"
             )
         if isinstance(cause, TooMuchSentError):
             return (

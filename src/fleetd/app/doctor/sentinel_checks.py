@@ -25,7 +25,7 @@ def sentinel_checks(seen: Sequence[SentinelSeen], master: str) -> Iterator[Check
             yield Check(subject=_SUBJECT, verdict="look", what=f"{one.place} {one.why}", why=why)
         elif not one.primary:
             yield Check(subject=_SUBJECT, verdict="look", what=f"{one.place} knows no primary named {master}")
-        elif not one.names_ours:
+        elif not one.names_ours and (ours or len({other.primary for other in found}) > 1):
             why = "Others name another server: look at its log, and at what it reaches."
             yield Check(subject=_SUBJECT, verdict="look", what=f"{one.place} names {one.primary}", why=why)
     for one in answered:
@@ -45,8 +45,11 @@ def _agreement(seen: Sequence[SentinelSeen], found: Sequence[SentinelSeen], ours
         quorum = f"; quorum {' or '.join(map(str, quorums))}" if quorums else ""
         what = f"{count} name {ours[0].primary}, which fleetd talks to{quorum}"
         return Check(subject=_SUBJECT, verdict="ok", what=what)
-    who = f"only {len(ours)} of {len(seen)} name" if ours else "none names"
     why = f"Without {len(seen) // 2 + 1} of them nothing is granted: nothing grows above min, no scheduler starts."
+    if not ours and len(found) == len(seen) and len({one.primary for one in found}) == 1 and found[0].primary:
+        what = f"all {len(seen)} name {found[0].primary}, and fleetd talks to another Redis, or to none"
+        return Check(subject=_SUBJECT, verdict="broken", what=what, why=f"{why} See that Redis runs there.")
+    who = f"only {len(ours)} of {len(seen)} name" if ours else "none names"
     return Check(subject=_SUBJECT, verdict="broken", what=f"{who} the Redis that fleetd talks to", why=why)
 
 

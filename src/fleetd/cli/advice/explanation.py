@@ -28,7 +28,10 @@ WHAT_TO_DO = {
     ClampCode.YIELD: "nothing; more connections or memory would do for both",
     ClampCode.MEMORY: "lower memory.instance if your workers stay smaller; else a bigger VM",
     ClampCode.HEADROOM_UNKNOWN: "see journalctl -u fleetd; fleetd needs one connection of its own to each",
-    ClampCode.LATENCY_UNKNOWN: "start Redis if it is down; otherwise see journalctl -u fleetd, which names the key",
+    ClampCode.LATENCY_UNKNOWN: (
+        "start Redis if it is down; otherwise see journalctl -u fleetd, which names the key, or fleetctl hosts, if a"
+        " host is lost"
+    ),
     ClampCode.SYSTEMD_UNKNOWN: "systemctl status dbus",
     ClampCode.MEMORY_UNKNOWN: "see journalctl -u fleetd",
     ClampCode.PINNED: "fleetctl release N, or wait until it ends",

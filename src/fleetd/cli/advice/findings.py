@@ -9,11 +9,13 @@ from collections.abc import Sized
 
 from fleetd import __version__
 from fleetd.cli.advice.verdict import (
+    LATE_SECONDS,
     ORDERED_CLAMPS,
     Finding,
     Level,
     clamp_level,
     doubt_costs,
+    is_silent,
     late_queues,
     queue_level,
     scheduler_level,
@@ -52,6 +54,7 @@ def findings(status: Status) -> tuple[Finding, ...]:
         *_jobs(status),
         *_queues(status),
         *_scheduler(status),
+        *_silent_hosts(status),
         *_rollout(status),
         *_instances(status),
         *_deaths(status),
@@ -257,6 +260,17 @@ _SICK = {
     "stalled": (Level.BAD, "is stalled", "are stalled", "it beats, but finishes nothing"),
     "undrainable": (Level.WARN, "is undrainable", "are undrainable", "told to take no more jobs, and goes on"),
 }
+
+
+def _silent_hosts(status: Status) -> list[Finding]:
+    """Hosts that the leader does not hear of. No other host is told."""
+    hosts = () if status.fleet is None else status.fleet.hosts
+    silent = [h for h in hosts if not h.gone and is_silent(h, LATE_SECONDS)]
+    if not silent:
+        return []
+    named = ", ".join(f"{h.host} for {duration(h.silent_seconds or 0.0)}" for h in silent[:4])
+    said = f"Not heard of: {named}{_and_more(silent, 4)}. Its fleetd is down, or cut off from Redis, or the whole host"
+    return [Finding(Level.WARN, f"{said} is: see fleetctl hosts.")]
 
 
 def _instances(status: Status) -> list[Finding]:

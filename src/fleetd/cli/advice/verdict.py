@@ -5,8 +5,16 @@ from __future__ import annotations
 from enum import IntEnum
 
 from fleetd.core.model.facts import Value
+from fleetd.core.model.policy_tables import PUNCTUAL_TICKS
 from fleetd.core.model.reasons.base import ClampCode
-from fleetd.core.model.status import ClampStatus, ConnectionSourceStatus, ProfileStatus, QueueStatus, Status
+from fleetd.core.model.status import (
+    ClampStatus,
+    ConnectionSourceStatus,
+    FleetHostStatus,
+    ProfileStatus,
+    QueueStatus,
+    Status,
+)
 
 #: People's orders and holds: nothing is wrong, but they may keep the fleet from growing.
 ORDERED_CLAMPS = frozenset(
@@ -38,6 +46,15 @@ HOLD_CODES = {
     "upgrade": ClampCode.UPGRADE,
     "units": ClampCode.FOREIGN_UNIT,
 }
+
+
+#: A host is late once it has been silent for a few ticks, and lost after a minute, or a few ticks where that is longer.
+LATE_SECONDS, LOST_SECONDS = 20.0, 60.0
+
+
+def is_silent(host: FleetHostStatus, seconds: float) -> bool:
+    """Whether it has not been heard of for so long, nor for a few of its ticks."""
+    return (host.silent_seconds or 0.0) >= max(seconds, PUNCTUAL_TICKS * (host.tick_seconds or 0.0))
 
 
 def change_words(clamp: ClampStatus) -> str:

@@ -53,7 +53,10 @@ def _headline(postmortem: Postmortem) -> str:
         return f"fleetd has been running{since}, but does not answer."
     restarts = f"; systemd restarted it {times(unit.restarts, 'time')}" if unit.restarts else ""
     if unit.active_state == "activating" and unit.sub_state.startswith("auto-restart"):
-        return f"fleetd keeps ending{_how_it_ended(unit)}{restarts} and tries again."
+        ended = "keeps ending" if unit.restarts else "has ended"
+        return (
+            f"fleetd {ended}{_how_it_ended(unit)}{restarts}{' and' if unit.restarts else ', and systemd'} tries again."
+        )
     if unit.active_state == "activating":
         return f"fleetd has been starting{since}, and does not answer yet{restarts}."
     if unit.active_state == "deactivating":

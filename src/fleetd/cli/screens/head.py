@@ -54,10 +54,12 @@ def fleet_head_lines(status: Status, page: Page) -> Lines:
     hosts = () if fleet is None else tuple(host for host in fleet.hosts if not host.gone)
     if fleet is None or (len(hosts) < 2 and not fleet.untold):
         return []
+    leads = f"{fleet.leader} leads" if fleet.leader else "no host leads"
+    scheduler = f"scheduler on {fleet.scheduler_host}" if fleet.scheduler_host else "no host has the scheduler"
+    unread = any(source.name == "redis" and not source.ok for source in status.sources)
     said = [
         f"fleet: {times(len(hosts), 'host')}",
-        f"{fleet.leader} leads" if fleet.leader else "no host leads",
-        f"scheduler on {fleet.scheduler_host}" if fleet.scheduler_host else "no host has the scheduler",
+        *(["who leads and who has the scheduler is unknown"] if unread else [leads, scheduler]),
         *([f"waits for {', '.join(fleet.gathering) or 'all to tell'}"] if fleet.gathering is not None else []),
         *(["see fleetctl hosts"] if not page.dense else []),
     ]

@@ -7,18 +7,15 @@ from dataclasses import replace
 from msgspec import structs
 from rich.text import Text
 
-from fleetd.cli.advice.verdict import Level
+from fleetd.cli.advice.verdict import LATE_SECONDS, LOST_SECONDS, Level, is_silent
 from fleetd.cli.terminal.lines import Column, Lines, Page, table
 from fleetd.cli.terminal.safe_text import cleaned
 from fleetd.cli.terminal.symbols import QUIET, STYLES, sign
 from fleetd.core.model.hosts import FleetHosts, HostOfFleet, OrderOfFleet
-from fleetd.core.model.policy_tables import PUNCTUAL_TICKS
 from fleetd.words.formatting import UNKNOWN, capitalised, count, duration, sentence, times
 from fleetd.words.sharing import code_words, restart_words, untold_words
 
 WIDTH_MAX = 140
-#: A host is late once it has been silent for a few ticks, and lost after a minute, or a few ticks where that is longer.
-LATE_SECONDS, LOST_SECONDS = 20.0, 60.0
 
 _COLUMNS = (
     Column("HOST", left=True, cells_min=8),
@@ -72,15 +69,15 @@ def host_level(host: HostOfFleet) -> Level:
     return Level.MOVING if host.maintenance else Level.OK
 
 
-def is_silent(host: HostOfFleet, seconds: float) -> bool:
-    """Whether it has not been heard of for so long, nor for a few of its ticks."""
-    return (host.silent_seconds or 0.0) >= max(seconds, PUNCTUAL_TICKS * (host.tick_seconds or 0.0))
-
-
 def _seen(host: HostOfFleet) -> str:
     if host.silent_seconds is None:
         return UNKNOWN
     return f"{duration(host.silent_seconds)} ago" if is_silent(host, LATE_SECONDS) else "now"
+
+
+def _is_empty(host: HostOfFleet) -> bool:
+    """Whether nothing runs there any more. What drains is not counted as an instance, but keeps its connections."""
+    return not (host.instances or host.scheduler or host.claims_connections)
 
 
 def _states(host: HostOfFleet) -> list[str]:
@@ -94,7 +91,7 @@ def _states(host: HostOfFleet) -> list[str]:
     if host.scheduler:
         found.append("scheduler")
     if host.maintenance:
-        found.append("in maintenance" if host.instances else "in maintenance, empty")
+        found.append("in maintenance, empty" if _is_empty(host) else "in maintenance")
     if host.held and not (host.maintenance and host.held == "maintenance"):
         found.append(code_words(host.held))
     return found
@@ -112,13 +109,28 @@ def _head_lines(fleet: FleetHosts, page: Page) -> Lines:
     leads = f"{fleet.leader} leads" if fleet.leader else "no host leads"
     scheduler = f"the scheduler is on {fleet.scheduler_host}" if fleet.scheduler_host else "no host has the scheduler"
     lines += page.item(Level.OK, Text(f"{times(there, 'host')}; {leads}, {scheduler}.", "bold"))
+    lines += _silent_lines(fleet, page)
     if fleet.gathering is not None:
         waits = f" of {', '.join(fleet.gathering)}" if fleet.gathering else ""
         said = f"Every host is asked again what it runs, so nothing grows beyond min: the answer{waits} is waited for."
         lines += page.item(Level.WARN, said)
     if fleet.untold:
         lines += page.item(Level.WARN, untold_words(fleet.untold))
-    lost = [h.host for h in fleet.hosts if host_level(h) == Level.BAD]
+    return lines
+
+
+def _silent_lines(fleet: FleetHosts, page: Page) -> Lines:
+    """Of which hosts nothing is heard, what may be down, and what to do."""
+    silent = [h for h in fleet.hosts if not h.gone and is_silent(h, LATE_SECONDS)]
+    if not silent:
+        return []
+    said = ", ".join(f"{h.host} for {duration(h.silent_seconds or 0.0)}" for h in silent)
+    lost = [h.host for h in silent if host_level(h) == Level.BAD]
+    lines = page.item(
+        Level.BAD if lost else Level.WARN,
+        f"Not heard of: {said}. Its fleetd is down, or cut off from Redis, or the whole host is; what it runs is as it "
+        "told last.",
+    )
     if lost:
         said = f"For one that is gone for good: fleetctl hosts forget {lost[0]}"
         lines += page.wrap("  ", Text(said, QUIET))

@@ -65,6 +65,11 @@ class Slot(Value, frozen=True, kw_only=True):
     holder_ms: int = 0
     rival_ms: int = 0
 
+    @property
+    def host(self) -> str:
+        """The host that has the scheduler, as it said last; "": none."""
+        return self.holder if self.unit != "gone" else ""
+
 
 class Planned(Value, frozen=True, kw_only=True):
     """The leader's plan and memory, as committed."""
@@ -102,4 +107,4 @@ class LedgerState(Value, frozen=True, kw_only=True):
     @property
     def scheduler_host(self) -> str:
         """The host that has the scheduler, as it said last; "": none."""
-        return self.slot.holder if self.slot.unit != "gone" else ""
+        return self.slot.host

@@ -87,7 +87,7 @@ def decide_scheduler(
     coming = isinstance(decision.state, _WAITS)  # it would be started a little later
     hindrance = _hindrance(tick, memory) if decision.start or coming else None
     if hindrance is not None and (decision.start or isinstance(hindrance, reasons.SchedulerHeld)):
-        decision = structs.replace(decision, state=hindrance, start=False)
+        decision = structs.replace(decision, state=_left_to_another(tick, hindrance) or hindrance, start=False)
     back = own is not None and own.serves and SCHEDULER not in memory.drains
     taken = isinstance(decision.state, reasons.SchedulerElsewhere)
     leaves = tick.constraints.maintenance is not None and _other_named(tick) is not None
@@ -293,6 +293,15 @@ def _other_named(tick: HostTick) -> str | None:
     return None if named == tick.policy.host else named
 
 
+def _left_to_another(
+    tick: HostTick, hindrance: reasons.ClampReason | reasons.SchedulerHeld
+) -> reasons.SchedulerPlaced | None:
+    """Of a host in maintenance: which other host starts it. To end the maintenance for it would be wrong."""
+    other = _other_named(tick)
+    held = isinstance(hindrance, reasons.SchedulerHeld) and isinstance(hindrance.hold, reasons.UnderMaintenance)
+    return reasons.SchedulerPlaced(host=other, leader=tick.fleet.leader) if held and other is not None else None
+
+
 def _moves(tick: HostTick, own: InstanceView) -> reasons.SchedulerMoves | None:
     """Why ours is stopped although it holds the slot: in maintenance it goes last, if another host may start one."""
     slot, other = tick.fleet.slot, _other_named(tick)
@@ -308,9 +317,9 @@ def _moves(tick: HostTick, own: InstanceView) -> reasons.SchedulerMoves | None:
 def slot_reason(slot: Slot, wait_milliseconds: int) -> reasons.SchedulerOfHost | reasons.SchedulerFree:
     """Why ours waits for the slot."""
     wait = wait_milliseconds / 1000
-    if not slot.holder:
+    if not slot.host:
         return reasons.SchedulerFree(wait_seconds=wait)
-    return reasons.SchedulerOfHost(host=slot.holder, kept_stopped=slot.unit == "kept", wait_seconds=wait)
+    return reasons.SchedulerOfHost(host=slot.host, kept_stopped=slot.unit == "kept", wait_seconds=wait)
 
 
 def schedulers_elsewhere(tick: HostTick) -> tuple[str, ...] | None:

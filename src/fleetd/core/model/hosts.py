@@ -24,7 +24,6 @@ class HostOfFleet(FleetHostStatus, frozen=True, kw_only=True):
     leads: bool = False
     scheduler: bool = False  # it holds the scheduler
     maintenance: bool = False
-    tick_seconds: float | None = None  # between its ticks; one that ticks slowly is silent for longer
     profiles: tuple[ProfileOfHost, ...] = ()
 
 

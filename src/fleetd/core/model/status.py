@@ -236,6 +236,7 @@ class FleetHostStatus(Value, frozen=True, kw_only=True):
 
     host: str
     silent_seconds: float | None = None  # since its last beat
+    tick_seconds: float | None = None  # between its ticks; one that ticks slowly is silent for longer
     gone: bool = False  # nothing of it is left
     instances: int | None = None  # capacity, now or soon
     claims_connections: int | None = None  # of the source that it claims most of

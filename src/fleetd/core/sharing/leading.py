@@ -209,6 +209,8 @@ def _clamp(fleet: FleetTick, clamp: Clamp) -> FleetClamp:
         reason = reasons.HeartbeatsMissingThere(
             workers=tuple(fleet.worker(key) for key in keys[:NAMED_MAX]), more_workers=max(0, len(keys) - NAMED_MAX)
         )
+    elif isinstance(reason, reasons.AtMin):
+        reason = structs.replace(reason, whole=True)
     return FleetClamp(
         reason=reason,  # type: ignore[arg-type]  # those of demand/desired.py; a test holds FleetReason to them
         before_instances=clamp.before_instances,

@@ -259,7 +259,7 @@ def _scheduler(tick: HostTick, memory: HostMemory) -> SchedulerReport:
 
 
 def _restarts(memory: HostMemory) -> tuple[RestartReport, ...]:
-    rollout = memory.rollout_under_way
+    rollout, busy = memory.rollout_under_way, rolls_of(memory) == "busy"
     return tuple(
         RestartReport(
             until_ms=one.until_ms,
@@ -267,7 +267,7 @@ def _restarts(memory: HostMemory) -> tuple[RestartReport, ...]:
             phase=one.phase,
             done=one.done_instances,
             total=one.total_instances,
-            at=rollout.current if rollout is not None and rollout.order == one.until_ms else None,
+            at=rollout.current if rollout is not None and busy and rollout.order == one.until_ms else None,
         )
         for about, one in sorted(restarts_known(memory).items())
     )[:2]

@@ -92,7 +92,7 @@ def _host(name: str, told: Told) -> HostOfFleet:
     found, report = host_status(name, told), read(told.record, name)
     profiles = () if report is None else tuple(_profile(report, place) for place in range(len(report.profiles)))
     fields = {field: getattr(found, field) for field in found.__struct_fields__}
-    return HostOfFleet(**fields, tick_seconds=None if report is None else report.tick_seconds, profiles=profiles)
+    return HostOfFleet(**fields, profiles=profiles)
 
 
 def _profile(report: HostReport, place: int) -> ProfileOfHost:

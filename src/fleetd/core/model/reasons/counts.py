@@ -13,8 +13,11 @@ from fleetd.core.model.reasons.base import ClampCode, ClampReason, ConnectionSou
 
 
 class AtMin(ClampReason, frozen=True, kw_only=True):
+    """`whole`: the sum of all hosts' `min`."""
+
     code = ClampCode.MIN
     min_instances: int
+    whole: bool = False
 
 
 class AtMax(ClampReason, frozen=True, kw_only=True):

@@ -94,7 +94,7 @@ class SchedulerPlaced(ClampReason, frozen=True, kw_only=True):
 
 
 class SchedulerFree(ClampReason, frozen=True, kw_only=True):
-    """No host holds the slot yet. `wait_seconds`: how much longer none must be seen."""
+    """No host has the scheduler, or the one that had it ended it. `wait_seconds`: how much longer none must be seen."""
 
     code = ClampCode.SCHEDULER_TAKEOVER
     wait_seconds: float
