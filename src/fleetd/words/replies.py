@@ -190,8 +190,13 @@ def _fleet_restart_under_way(r: reasons.FleetRestartUnderWay) -> str:
 
 
 def _host_forgotten(r: reasons.HostForgotten) -> str:
-    freed = [f"{times(connections, 'connection')} of {source}" for source, connections in r.claims if connections]
-    freed += ["the scheduler"] if r.scheduler else []
+    # Postgres goes by a number in the ledger, which says nothing to anybody.
+    freed = [
+        f"{times(connections, 'connection')} of {'Postgres' if source.isdigit() else source}"
+        for source, connections in r.claims
+        if connections
+    ]
+    freed += ["the scheduler's place"] if r.scheduler else []
     freed += ["the lead"] if r.led else []
     freed += [times(r.orders, "order about it", "orders about it")] if r.orders else []
     what = f"free now: {', '.join(freed)}" if freed else "it had nothing any more"

@@ -444,6 +444,7 @@ UNPROBED: dict[str, str] = {
     "fleet.differences": "of several hosts",
     "fleet.untold": "of several hosts",
     "fleet.hosts.silent_seconds": "by the clock that hosts share",
+    "fleet.hosts.tick_seconds": "with its instances",
     "fleet.hosts.gone": "of several hosts",
     "fleet.hosts.instances": "with its instances",
     "fleet.hosts.claims_connections": "with its instances",
