@@ -13,7 +13,7 @@ from fleetd.core.sharing.orders.restarts import RestartHost
 from fleetd.core.sharing.orders.to_fleet import ForgetHost, Maintenance
 from fleetd.errors import OrderRefusedError
 from fleetd.words.sharing import restart_words
-from tests.support.fleet.few import ALICE, host, replacing
+from tests.support.fleet.few import ALICE, host, power_off, replacing
 from tests.support.fleet.few import two as with_a_scheduler
 from tests.support.fleet.several import Fleet
 
@@ -305,11 +305,6 @@ def processes(fleet: Fleet, host: str = "") -> set[tuple[str, int]]:
     """Host and pid of every instance that runs."""
     units = [(name, key, unit) for name, world in fleet.worlds.items() for key, unit in world.units.items()]
     return {(name, u.process.pid) for name, key, u in units if u.process and key and host in ("", name)}
-
-
-def power_off(fleet: Fleet, name: str) -> None:
-    fleet.worlds[name].reboot()
-    fleet.rigs[name].on = False
 
 
 def restart(fleet: Fleet, asked: str = "w1") -> RestartOfFleet:

@@ -12,7 +12,7 @@ from fleetd.core.instances.orders import Order, Pause, Restart, Resume
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.sharing.orders.to_fleet import EndMaintenance, ForgetHost, Maintenance, PauseHost, ResumeHost
 from fleetd.errors import OrderRefusedError, SourceUnavailableError
-from tests.support.fleet.few import ALICE, host, replacing, two
+from tests.support.fleet.few import ALICE, host, power_off, replacing, two
 from tests.support.fleet.several import Fleet
 
 
@@ -63,6 +63,14 @@ def test_a_leader_whose_plan_is_not_taken_says_why_nothing_grows(code: Code | No
     assert any(said in clamp.sentence for clamp in fleet.status("w1").clamps)
 
 
+def test_a_host_whose_workers_beat_is_not_forgotten_although_its_fleetd_is_down() -> None:
+    fleet = two()
+    fleet.rigs["w2"].on = False
+    fleet.run(120.0)
+    with pytest.raises(OrderRefusedError, match="workers of w2 beat in Redis, so only its fleetd is down"):
+        fleet.order("w1", ForgetHost(host="w2"))
+
+
 def test_a_host_without_a_record_is_named_while_its_workers_beat() -> None:
     fleet = two()
     old = fleet.worlds["w1"].appear("old", "default", key=InstanceKey(1))
@@ -100,8 +108,8 @@ def test_a_host_that_beats_is_not_forgotten_and_a_lost_one_is_freed() -> None:
         with pytest.raises(OrderRefusedError, match=words):
             fleet.order("w1", ForgetHost(host=name))
     fleet.order("w1", PauseHost(host="w2"), ALICE)
-    fleet.rigs["w2"].on = False
-    fleet.run(70.0)
+    power_off(fleet, "w2")
+    fleet.run(90.0)
     said = fleet.order("w1", ForgetHost(host="w2"), ALICE)
     assert "w2 is forgotten" in said
     assert "1 order about it" in said
@@ -296,8 +304,8 @@ def test_what_a_person_ends_before_it_was_told_again_is_not_told_again() -> None
 def test_the_last_host_ends_a_pause_that_was_ordered_while_there_were_more(order: Order) -> None:
     fleet = two()
     fleet.order("w1", Pause() if isinstance(order, Resume) else PauseHost(host="w1"))
-    fleet.rigs["w2"].on = False
-    fleet.run(70.0)
+    power_off(fleet, "w2")
+    fleet.run(90.0)
     fleet.order("w1", ForgetHost(host="w2"))
     fleet.run(10.0)
     [hold] = fleet.status("w1").holds

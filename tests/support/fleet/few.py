@@ -34,3 +34,9 @@ def replacing(fleet: Fleet) -> list[str]:
         if quiet or any(u.state in ("activating", "deactivating") for u in units):
             found.append(name)
     return found
+
+
+def power_off(fleet: Fleet, name: str) -> None:
+    """Nothing of this host runs any more; its heartbeats expire."""
+    fleet.worlds[name].reboot()
+    fleet.rigs[name].on = False
