@@ -12,7 +12,7 @@ from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.instances.orders import Order, Situation
 from fleetd.core.model import reasons
 from fleetd.core.model.facts import Value
-from fleetd.core.model.identity import parse_tag
+from fleetd.core.model.heartbeats import other_hosts
 from fleetd.core.model.person import Person
 from fleetd.core.model.policy_tables import PUNCTUAL_TICKS
 from fleetd.core.sharing.merged import GONE_SECONDS
@@ -102,10 +102,13 @@ class FleetSituation(Situation):
         # One whose fleetd has just started has told nothing yet; it hears the order.
         there = {name for name, entry in self.state.hosts.items() if entry.record and self._beats(name, None)}
         found |= dict.fromkeys(there - reports.keys(), "")
-        processes = self.tick.sidekiq.processes if self.tick.sidekiq is not None else ()
-        tags = [tag.host for process in processes if (tag := parse_tag(process.tag)) is not None]
-        found |= {name: "" for name in tags if name not in self.state.hosts}
+        found |= {name: "" for name in self.beating() if name not in self.state.hosts}
         return tuple(reasons.DeafHost(host=name, fleetd=found[name]) for name in sorted(found))
+
+    def beating(self) -> tuple[str, ...]:
+        """The other hosts whose workers beat in Redis, as this host has read it last."""
+        sidekiq = self.tick.sidekiq
+        return () if sidekiq is None else other_hosts(sidekiq.processes, self.policy.host)
 
     def told_by(self, host: str, command: str) -> HostReport:
         """What this host told last. Refused where its fleetd would not know the order."""

@@ -15,7 +15,6 @@ from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.instances.orders import ORDERS as HOST_ORDERS
 from fleetd.core.instances.orders import Order, Pause, Restart, Resume, SetInstances, Situation
 from fleetd.core.model import reasons
-from fleetd.core.model.heartbeats import other_hosts
 from fleetd.core.sharing.orders.counts import SetHost, counted
 from fleetd.core.sharing.orders.restarts import RestartFleet, RestartHost
 from fleetd.core.sharing.orders.situation import FleetSituation, LedgerChanges, OrderToFleet, beats, refuse_others
@@ -154,8 +153,7 @@ class ForgetHost(OrderToFleet, frozen=True, kw_only=True):
                 f"{self.host} has beaten {silent / 1000:.0f} s ago, so it is there: stop its workers and its fleetd "
                 "first, and wait for a minute"
             )
-        sidekiq = now.tick.sidekiq
-        if sidekiq is not None and self.host in other_hosts(sidekiq.processes, now.policy.host):
+        if self.host in now.beating():
             raise OrderRefusedError(
                 f"workers of {self.host} beat in Redis, so only its fleetd is down: stop them, and wait for a minute"
             )
