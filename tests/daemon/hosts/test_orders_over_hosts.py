@@ -533,3 +533,12 @@ def test_a_fleetd_that_only_observes_restarts_when_ordered_and_keeps_its_count()
     fleet.order("w1", SetHost(host="w2", profile=PROFILE, instances=2))
     fleet.run(60.0)
     assert fleet.running("w2") == 2
+
+
+def test_a_count_of_one_host_is_its_part_of_what_all_have_together_also_below_the_min_of_the_others() -> None:
+    fleet = Fleet(host("w1"), host("w2"), host("w3"))
+    fleet.run(400.0)
+    fleet.order("w1", fleet_set(4), ALICE)
+    fleet.order("w1", SetHost(host="w2", profile="default-first", instances=3), ALICE)
+    fleet.run(600.0)
+    assert (fleet.running("w2"), sum(counts(fleet))) == (3, 4)

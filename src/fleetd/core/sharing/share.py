@@ -55,7 +55,7 @@ def share(
     fleet = Fleet(profiles, reports, maintenance)
     for name in set_on_all:
         places = fleet.places[name]
-        if desired[name] < sum(p.low for p in places):
+        if desired[name] < sum(_in_any_case(p) for p in places):
             for place in places:
                 place.low = min(place.low, place.kept)
     for place in fleet.all():
@@ -87,6 +87,13 @@ def share(
         counts={name: sum(p.count for p in places) for name, places in fleet.places.items()},
         moved_seconds=now_seconds if move is not None else moved_seconds,
     )
+
+
+def _in_any_case(place: Place) -> int:
+    """What a host has of it whatever is wanted of all."""
+    if not place.fixed:
+        return place.low
+    return {"held": place.running, "maintenance": place.kept, "set": place.own.set_instances or 0}[place.fixed]
 
 
 def _begin(place: Place) -> None:
